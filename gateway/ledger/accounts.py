@@ -1,0 +1,74 @@
+"""Accounts: who calls the gateway, and what is known of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from gateway.ledger import audit
+from gateway.ledger.database import Json, UtcTime, metadata
+from gateway.ledger.errors import AlreadyExists, InvalidValue, NotFound
+from gateway.ledger.identifiers import now
+
+table = sa.Table(
+    "accounts",
+    metadata,
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("created", UtcTime, nullable=False),
+    sa.Column("tier", sa.String, nullable=False),
+    sa.Column("operator", sa.Boolean, nullable=False),
+    sa.Column("payment", sa.String),
+    sa.Column("signup_network", sa.String),
+    sa.Column("labels", Json),
+)
+
+
+@dataclass(frozen=True)
+class Account:
+    """An account. `operator` accounts may call candidates; `labels` serve evaluation only: the detector reads none."""
+
+    name: str
+    created: datetime
+    tier: str = "default"
+    operator: bool = False
+    payment: str | None = None
+    signup_network: str | None = None
+    labels: dict[str, Any] | None = None
+
+
+def create(connection: sa.Connection, account: Account, actor: str) -> Account:
+    """Insert an account; `AlreadyExists` when the name is taken, `InvalidValue` when it is no usable name."""
+    if not account.name or len(account.name) > 128 or any(character.isspace() for character in account.name):
+        raise InvalidValue(f"{account.name!r} can't be an account's name: use 1 to 128 characters without spaces")
+    if find(connection, account.name) is not None:
+        raise AlreadyExists(f"account {account.name!r} exists already: choose another name, or create a key for it")
+    connection.execute(sa.insert(table).values(**vars(account)))
+    audit.record(connection, actor, "account.create", account.name, tier=account.tier, operator=account.operator)
+    return account
+
+
+def new(name: str, *, tier: str = "default", operator: bool = False) -> Account:
+    """Make an account that begins now."""
+    return Account(name, now(), tier, operator)
+
+
+def find(connection: sa.Connection, name: str) -> Account | None:
+    """Return the account of that name, or None."""
+    row = connection.execute(sa.select(table).where(table.c.name == name)).one_or_none()
+    return None if row is None else Account(**row._mapping)
+
+
+def get(connection: sa.Connection, name: str) -> Account:
+    """Return the account of that name; `NotFound` with the remedy when there is none."""
+    account = find(connection, name)
+    if account is None:
+        raise NotFound(f"no account is called {name!r}: `spiritsafe accounts list` shows those there are")
+    return account
+
+
+def every(connection: sa.Connection) -> list[Account]:
+    """Return all accounts by name."""
+    return [Account(**row._mapping) for row in connection.execute(sa.select(table).order_by(table.c.name))]

@@ -1,0 +1,40 @@
+"""The control plane as the request path sees it: all tables it needs, read in one transaction into memory."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from gateway.ledger import accounts, enforcement, keys, registry
+from gateway.ledger.database import Database
+
+
+@dataclass(frozen=True)
+class ControlState:
+    """One consistent view: `keys` by keyed hash without the revoked, `enforcement` by account, the served `students`.
+
+    `loaded_at` is `time.monotonic()` at the moment of reading; enforcement may end later than that, so its `until` is
+    compared again at each request.
+    """
+
+    revision: int
+    loaded_at: float
+    keys: dict[bytes, keys.Key]
+    accounts: dict[str, accounts.Account]
+    enforcement: dict[str, enforcement.Enforcement]
+    students: tuple[registry.Student, ...]
+
+
+def load(database: Database) -> ControlState:
+    """Read the control state; raises SQLAlchemy's errors when the database can't be read."""
+    loaded_at = time.monotonic()
+    revision = database.revision()  # Read first: a write in between is then seen as a newer revision and read again.
+    with database.read() as connection:
+        return ControlState(
+            revision,
+            loaded_at,
+            {key.hash: key for key in keys.every(connection) if key.revoked is None},
+            {account.name: account for account in accounts.every(connection)},
+            enforcement.in_force(connection),
+            tuple(registry.in_state(connection, *registry.SERVED)),
+        )

@@ -1,0 +1,346 @@
+"""The only reader of the environment and of `spiritsafe.toml`: validated once, frozen afterwards.
+
+Every section is a frozen dataclass here, and its fields are the file's keys. `SPIRITSAFE_DATA_DIR` overrides
+`data_dir`; `SPIRITSAFE_SECTION__KEY` (such as `SPIRITSAFE_GATEWAY__PORT`) overrides a key of a section. An error names
+the file, the line and the remedy. Relative paths start at the folder of the file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+DEFAULT_FILE = "spiritsafe.toml"
+NANO = 1_000_000_000
+
+DEFAULT_TEXT = """\
+# Spiritsafe's settings. docs/configuration.md explains every key; environment variables override them.
+data_dir = "./spiritsafe-data"          # the one folder that everything writes to
+
+[[models]]
+name = "teacher"                        # also the name vLLM serves
+role = "teacher"
+backends = ["http://127.0.0.1:8001"]    # where vLLM listens
+input_price = 1.00                      # dollars per million tokens
+output_price = 3.00
+context_length = 2048
+licence = "Apache-2.0"
+distillable = true                      # may its outputs train a student?
+"""
+
+
+class SettingsError(Exception):
+    """The settings can't be used; the message names the place and the remedy."""
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """`[models.serve]`: have vLLM started and supervised here."""
+
+    path: str = ""  # folder of the weights (Hugging Face format)
+    port: int = 8001  # on loopback
+    arguments: tuple[str, ...] = ()  # further arguments for vLLM
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """`[[models]]`: a base model that vLLM serves; students live in the registry, not here."""
+
+    name: str = ""
+    role: Literal["teacher", "student"] = "teacher"
+    backends: tuple[str, ...] = ()  # vLLM base URLs
+    input_price: float = 0.0  # dollars per million tokens
+    output_price: float = 0.0
+    context_length: int = 2048
+    licence: str = ""  # SPDX identifier of the weights' licence
+    distillable: bool = False  # may its outputs train a student?
+    serve: ServeSettings | None = None
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The backends' URLs, the supervised one included."""
+        served = () if self.serve is None else (f"http://127.0.0.1:{self.serve.port}",)
+        return self.backends + served
+
+    @property
+    def nano_prices(self) -> tuple[int, int]:
+        """Input and output price in nano-dollars per token."""
+        return round(self.input_price * 1000), round(self.output_price * 1000)
+
+
+@dataclass(frozen=True)
+class GatewaySettings:
+    """`[gateway]`: the public endpoint."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    workers: int = 1
+    trusted_proxies: tuple[str, ...] = ()  # addresses or networks whose X-Forwarded-For counts
+    max_body_bytes: int = 8 * 1024 * 1024
+    body_timeout_s: float = 30.0  # a client slower than this gets 408
+    first_token_timeout_s: float = 120.0
+    total_timeout_s: float = 600.0
+    ping_interval_s: float = 15.0  # silence before the first `: ping` of a stream, and between pings
+    snapshot_max_age_s: float = 300.0  # how long the last good control state serves while the database is away
+    on_spool_failure: Literal["refuse", "serve"] = "refuse"  # 503, or serve unrecorded and count it
+
+
+@dataclass(frozen=True)
+class OperatorSettings:
+    """`[operator]`: console, admin API and `/metrics`."""
+
+    host: str = "127.0.0.1"
+    port: int = 8081
+    scrape_token: str = ""  # when set, /metrics asks for it as a bearer token
+    session_hours: float = 12.0
+
+
+@dataclass(frozen=True)
+class SpoolSettings:
+    """`[spool]`: where records stand until the lake has them."""
+
+    group_commit_ms: int = 50  # at most this much is lost when the power fails; a killed process loses nothing
+    segment_bytes: int = 64 * 1024 * 1024
+    ingest_interval_s: float = 1.0
+
+
+@dataclass(frozen=True)
+class RecordSettings:
+    """`[record]`: what a traffic record keeps."""
+
+    text: bool = True  # keep prompts and answers; without them only metadata and the fingerprint
+
+
+@dataclass(frozen=True)
+class DetectorSettings:
+    """`[detector]`: the service that follows the lake."""
+
+    interval_s: float = 2.0
+    minimum_requests: int = 30  # with fewer in its window an account is abstained on
+
+
+@dataclass(frozen=True)
+class VllmSettings:
+    """`[vllm]`: how supervised models are served."""
+
+    python: str = ".venv-vllm/bin/python"
+    arguments: tuple[str, ...] = ()  # for every supervised model
+    environment: tuple[str, ...] = ()  # NAME=VALUE, for every supervised model
+    start_timeout_s: float = 300.0
+
+
+@dataclass(frozen=True)
+class DistillerSettings:
+    """`[distiller]`: training happens in its own environment."""
+
+    python: str = ".venv-distiller/bin/python"
+    threads: int = 2
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All of `spiritsafe.toml`; `file` is where it was read from, or would be written to."""
+
+    data_dir: Path = Path("spiritsafe-data")
+    database: str = ""  # SQLAlchemy URL of the control plane; empty: SQLite in data_dir
+    models: tuple[ModelSettings, ...] = ()
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    operator: OperatorSettings = field(default_factory=OperatorSettings)
+    spool: SpoolSettings = field(default_factory=SpoolSettings)
+    record: RecordSettings = field(default_factory=RecordSettings)
+    detector: DetectorSettings = field(default_factory=DetectorSettings)
+    vllm: VllmSettings = field(default_factory=VllmSettings)
+    distiller: DistillerSettings = field(default_factory=DistillerSettings)
+    file: Path | None = None
+
+    @property
+    def database_url(self) -> str:
+        """The control plane's URL, by default SQLite in `data_dir`."""
+        return self.database or f"sqlite:///{self.data_dir / 'control.sqlite'}"
+
+    @property
+    def base_dir(self) -> Path:
+        """The folder that relative paths of the file start at."""
+        return self.file.parent if self.file is not None else Path.cwd()
+
+    @property
+    def teacher(self) -> ModelSettings:
+        """The first model whose role is teacher."""
+        return next(model for model in self.models if model.role == "teacher")
+
+    def model(self, name: str) -> ModelSettings | None:
+        """Return the base model of that name, or None."""
+        return next((model for model in self.models if model.name == name), None)
+
+
+def load_settings(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """Read and validate the settings.
+
+    Without a path, `SPIRITSAFE_CONFIG` or `spiritsafe.toml` in the current folder is read where it exists, else the
+    defaults serve. Raises `SettingsError` with the place and the remedy.
+    """
+    environment = os.environ if environment is None else environment
+    chosen = path or (Path(environment["SPIRITSAFE_CONFIG"]) if environment.get("SPIRITSAFE_CONFIG") else None)
+    file = chosen or Path(DEFAULT_FILE)
+    if file.exists():
+        text = file.read_text()
+    elif chosen is None:
+        text, file = DEFAULT_TEXT, Path.cwd() / DEFAULT_FILE
+    else:
+        raise SettingsError(
+            f"{file} does not exist: name an existing file with --config, or leave it out for the defaults"
+        )
+    return _parse(text, file.resolve(), environment)
+
+
+def ensure_file(settings: Settings) -> bool:
+    """Write the default file where none was read; True when it was written."""
+    if settings.file is None or settings.file.exists():
+        return False
+    settings.file.write_text(DEFAULT_TEXT)
+    return True
+
+
+def _parse(text: str, file: Path, environment: Mapping[str, str]) -> Settings:
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{file}: {error}: mend the TOML there") from error
+    overrides = {name for name in environment if name.startswith("SPIRITSAFE_")}
+    _apply_environment(document, {name: environment[name] for name in overrides})
+    place = _Place(file, text)
+    settings = typing.cast(Settings, _build(Settings, document, place, ""))
+    settings = dataclasses.replace(settings, data_dir=(file.parent / settings.data_dir).resolve(), file=file)
+    _check_models(settings, place)
+    _check_ranges(settings, place)
+    return settings
+
+
+@dataclass(frozen=True)
+class _Place:
+    file: Path
+    text: str
+
+    def error(self, section: str, key: str, message: str) -> SettingsError:
+        line = self._line(section, key)
+        where = f"{self.file}, line {line}" if line else f"{self.file}"
+        name = f"{section}.{key}" if section else key
+        return SettingsError(f"{where}: {name}: {message}")
+
+    def _line(self, section: str, key: str) -> int | None:
+        # tomllib keeps no positions; the key's first appearance below its section's header is the line people look for.
+        header, _, position = section.partition("#")
+        inside, seen = not header, 0
+        for number, line in enumerate(self.text.splitlines(), 1):
+            if match := re.match(r"\s*\[+\s*([\w.]+)\s*\]+", line):
+                name = match.group(1)
+                seen += name == header
+                inside = name == header and (not position or seen == int(position))
+                if inside and not key:
+                    return number
+            elif inside and re.match(rf"\s*\"?{re.escape(key)}\"?\s*=", line):
+                return number
+        return None
+
+
+def _apply_environment(document: dict[str, Any], overrides: Mapping[str, str]) -> None:
+    if "SPIRITSAFE_DATA_DIR" in overrides:
+        document["data_dir"] = overrides["SPIRITSAFE_DATA_DIR"]
+    if "SPIRITSAFE_DATABASE" in overrides:
+        document["database"] = overrides["SPIRITSAFE_DATABASE"]
+    for name, value in overrides.items():
+        section, separator, key = name.removeprefix("SPIRITSAFE_").lower().partition("__")
+        if not separator:
+            continue
+        try:
+            parsed = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            parsed = value
+        document.setdefault(section, {})[key] = parsed
+
+
+def _build(kind: type, document: Mapping[str, Any], place: _Place, section: str) -> object:
+    known = {item.name: item for item in fields(kind) if item.name != "file"}
+    hints = typing.get_type_hints(kind)
+    values: dict[str, object] = {}
+    for key, value in document.items():
+        if key not in known:
+            raise place.error(section, key, f"is not a setting; known here: {', '.join(sorted(known))}")
+        values[key] = _convert(hints[key], value, place, section, key)
+    return kind(**values)
+
+
+def _convert(hint: Any, value: Any, place: _Place, section: str, key: str) -> object:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        hint = next(part for part in typing.get_args(hint) if part is not type(None))
+    if dataclasses.is_dataclass(hint):
+        child = f"{section.partition('#')[0]}.{key}" if section else key
+        if not isinstance(value, dict):
+            raise place.error(section, key, f"must be a table: write [{child}]")
+        return _build(typing.cast(type, hint), value, place, child)
+    if typing.get_origin(hint) is Literal:
+        choices = typing.get_args(hint)
+        if value not in choices:
+            raise place.error(section, key, f"is {value!r}; choose one of {', '.join(map(repr, choices))}")
+        return value
+    if typing.get_origin(hint) is tuple:
+        return _convert_list(typing.get_args(hint)[0], value, place, section, key)
+    return _convert_scalar(hint, value, place, section, key)
+
+
+def _convert_list(item: Any, value: Any, place: _Place, section: str, key: str) -> tuple[object, ...]:
+    if not isinstance(value, list):
+        raise place.error(section, key, "must be a list: write it in square brackets")
+    if dataclasses.is_dataclass(item):
+        return tuple(_build(typing.cast(type, item), row, place, f"{key}#{i}") for i, row in enumerate(value, 1))
+    return tuple(_convert(item, element, place, section, key) for element in value)
+
+
+def _convert_scalar(hint: Any, value: Any, place: _Place, section: str, key: str) -> object:
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not hint:
+        raise place.error(section, key, f"is {value!r}; it must be of type {hint.__name__}")
+    return value
+
+
+def _check_models(settings: Settings, place: _Place) -> None:
+    seen: set[str] = set()
+    for number, model in enumerate(settings.models, 1):
+        section = f"models#{number}"
+        if not model.name or "@" in model.name or model.name == "auto":
+            raise place.error(section, "name", "must be a name other than 'auto' and without '@'")
+        if model.name in seen:
+            raise place.error(section, "name", f"{model.name!r} is declared twice: give each model its own name")
+        seen.add(model.name)
+        if not model.urls:
+            raise place.error(
+                section, "backends", "is empty: list vLLM's URL, or add [models.serve] to have one started"
+            )
+        if model.serve is not None and not model.serve.path:
+            raise place.error(section, "serve", "needs `path`, the folder of the weights")
+        for url in model.backends:
+            if not re.match(r"https?://[^/\s]+", url):
+                raise place.error(section, "backends", f"{url!r} is no URL: write http://HOST:PORT")
+    if not any(model.role == "teacher" for model in settings.models):
+        raise place.error("", "models", 'no model has role = "teacher": declare the one that `auto` falls back to')
+
+
+def _check_ranges(settings: Settings, place: _Place) -> None:
+    for section, item in (("gateway", settings.gateway), ("operator", settings.operator)):
+        if not 0 <= item.port <= 65535:
+            raise place.error(section, "port", f"is {item.port}; a port is between 1 and 65535 (0: any free one)")
+    if settings.gateway.workers < 1:
+        raise place.error("gateway", "workers", f"is {settings.gateway.workers}; at least one worker is needed")
+    if settings.gateway.max_body_bytes < 1024:
+        raise place.error("gateway", "max_body_bytes", "is under 1024 bytes, which no request fits in")
