@@ -1,0 +1,84 @@
+# Everything that a developer, CI and the demo do, by name. `make` alone lists it.
+PYTHON ?= python3
+ONCE ?=
+BIN := .venv/bin
+QUICK := not slow and not browser and not prometheus
+
+export PYTHON
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z][a-z%-]*:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# --- environments: each is what its lock says, and is left alone when it already is ---------------------------------
+
+.PHONY: setup
+setup: ## make .venv: the gateway, the detector, the console and the checks
+	@requirements/install.sh .venv requirements/dev.txt
+	@wanted=$$(cat pyproject.toml requirements/gateway.in | sha256sum | cut -d ' ' -f 1); \
+	if [ "$$(cat .venv/.project 2>/dev/null)" != "$$wanted" ]; then \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+			--config-settings editable_mode=compat -e . && echo "$$wanted" > .venv/.project; \
+	fi
+
+.PHONY: setup-vllm
+setup-vllm: ## make .venv-vllm: serves the models
+	@requirements/install.sh .venv-vllm requirements/vllm.txt
+
+.PHONY: setup-distiller
+setup-distiller: ## make .venv-distiller: trains students
+	@requirements/install.sh .venv-distiller requirements/distiller.txt
+
+.PHONY: setup-models
+setup-models: setup-distiller ## make models/: the demo's base model and its teacher
+	@.venv-distiller/bin/python -m demo.models
+
+.PHONY: setup-all
+setup-all: ## all environments and models, side by side
+	@$(MAKE) --no-print-directory -j3 setup setup-vllm setup-models
+
+# --- the demo --------------------------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: ## watch the whole house at work, from nothing (ONCE=1: stop it at the end)
+	@started=$$(date +%s); $(MAKE) --no-print-directory setup-all && \
+	exec $(BIN)/python -m demo --setup-seconds $$(($$(date +%s) - started)) $(if $(ONCE),--once)
+
+.PHONY: demo-teacher
+demo-teacher: setup-models ## tune the demo's teacher again (its adapter is shipped)
+	.venv-distiller/bin/python -m demo.teacher
+
+# --- checks and tests ------------------------------------------------------------------------------------------------
+
+.PHONY: lint
+lint: setup ## style, types and import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: check
+check: lint ## lint and the unit tests: under a minute, no models
+	$(BIN)/pytest -q -m "$(QUICK)"
+
+.PHONY: test
+test: setup-all ## every test, with real models, training, browser and Prometheus
+	$(BIN)/pytest
+
+bench-%: setup-all ## run a benchmark: bench-NAME runs benchmarks/NAME.py
+	$(BIN)/python -m benchmarks.$(subst -,_,$*)
+
+# --- upkeep ----------------------------------------------------------------------------------------------------------
+
+LOCK := CUSTOM_COMPILE_COMMAND="make lock" ../.venv-lock/bin/pip-compile --quiet --strip-extras --no-emit-index-url \
+	--no-emit-find-links --no-emit-trusted-host --generate-hashes --allow-unsafe
+
+.PHONY: lock
+lock: ## lock gateway.txt and dev.txt anew (UPGRADE=--upgrade: newest releases)
+	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/python -m pip install --quiet pip-tools
+	cd requirements && $(LOCK) $(UPGRADE) -o gateway.txt gateway.in && $(LOCK) $(UPGRADE) -o dev.txt dev.in
+
+.PHONY: clean
+clean: ## remove environments, models and caches, never a house's data
+	rm -rf .venv .venv-vllm .venv-distiller .venv-lock models build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
