@@ -44,7 +44,7 @@ def require_environment() -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def require_model() -> Callable[[str], Path]:
-    """Return `require_model(name)`, name `base` or `teacher`: its folder in models/, or a skip that names the target."""
+    """Return `require_model(name)`, name `base` or `teacher`: its folder, or a skip that names the target."""
 
     def require(name: str) -> Path:
         folder = ROOT / "models" / name
