@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 
@@ -34,13 +33,15 @@ def main() -> None:
     """Run the demo; exit status 1 when a step did not do its job."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--once", action="store_true", help="stop the house at the end")
-    once = parser.parse_args().once
+    parser.add_argument("--setup-seconds", type=float, default=0.0, help="how long the installs before it took")
+    arguments = parser.parse_args()
     world = open_world()
+    world.seconds.setdefault("setup", arguments.setup_seconds)
     memory = PeakMemory()
     memory.start()
     try:
         run(world, memory)
-        if not once:
+        if not arguments.once:
             stay(world)
     except DemoError as error:
         print(f"\nThe demo stopped: {error}\nRun it again to go on at this step.", file=sys.stderr)
@@ -54,7 +55,6 @@ def main() -> None:
 
 def run(world: World, memory: PeakMemory) -> None:
     """Run the steps that have not been done, then print the figures as the last line."""
-    world.seconds.setdefault("setup", float(os.environ.get("DEMO_SETUP_SECONDS", "0")))
     world.house.start()
     for number, (name, title, work) in enumerate(STEPS, 1):
         with narration.step(number, len(STEPS), title):

@@ -1,0 +1,100 @@
+"""The settings file: what it accepts, and what its errors say."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from gateway.settings import DEFAULT_TEXT, Settings, SettingsError, ensure_file, load_settings
+
+MODEL = """
+[[models]]
+name = "teacher"
+role = "teacher"
+backends = ["http://127.0.0.1:8001"]
+"""
+
+
+def load(tmp_path: Path, text: str, **environment: str) -> Settings:
+    """Write a settings file and read it with an environment of its own."""
+    file = tmp_path / "spiritsafe.toml"
+    file.write_text(text)
+    return load_settings(file, environment)
+
+
+def test_default_file_is_valid_and_means_the_defaults(tmp_path: Path) -> None:
+    """The file that a first start writes is accepted, and its one model is the teacher."""
+    settings = load(tmp_path, DEFAULT_TEXT)
+    assert settings.teacher.nano_prices == (1000, 3000)
+    assert settings.data_dir == (tmp_path / "spiritsafe-data").resolve()
+    assert settings.gateway.port == 8080
+    assert settings.database_url == f"sqlite:///{tmp_path.resolve()}/spiritsafe-data/control.sqlite"
+
+
+def test_start_without_a_file_writes_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start with no file works and leaves the default file; an existing file is never overwritten."""
+    monkeypatch.chdir(tmp_path)
+    settings = load_settings(environment={})
+    assert ensure_file(settings)
+    assert (tmp_path / "spiritsafe.toml").read_text() == DEFAULT_TEXT
+    (tmp_path / "spiritsafe.toml").write_text(MODEL)
+    assert not ensure_file(load_settings(environment={}))
+    assert (tmp_path / "spiritsafe.toml").read_text() == MODEL
+
+
+def test_named_file_must_exist(tmp_path: Path) -> None:
+    """A file that was named and does not exist is an error, never silently the defaults."""
+    with pytest.raises(SettingsError, match="does not exist"):
+        load_settings(tmp_path / "absent.toml", {})
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "remedy"),
+    [
+        (MODEL + '[gateway]\nprot = 1\n', 7, "known here: .*port"),
+        (MODEL + '[gateway]\nport = "http"\n', 7, "must be of type int"),
+        (MODEL + "[gateway]\nworkers = 0\n", 7, "at least one worker"),
+        (MODEL + "[gateway]\nport = 70000\n", 7, "between 1 and 65535"),
+        (MODEL + '[gateway]\non_spool_failure = "shrug"\n', 7, "choose one of 'refuse', 'serve'"),
+        (MODEL + MODEL, 8, "declared twice"),
+        (MODEL.replace('"teacher"\nrole', '"auto"\nrole'), 3, "other than 'auto'"),
+        (MODEL.replace('["http://127.0.0.1:8001"]', "[]"), 5, "list vLLM's URL"),
+        (MODEL.replace("http://127.0.0.1:8001", "127.0.0.1:8001"), 5, "http://HOST:PORT"),
+        (MODEL.replace('["http://127.0.0.1:8001"]', '"http://127.0.0.1:8001"'), 5, "square brackets"),
+        (MODEL + "[models.serve]\nport = 8001\n", None, "needs `path`"),
+        (MODEL.replace('role = "teacher"', 'role = "student"'), None, "no model has role"),
+        ("models = 3\n", 1, "must be a list"),
+        ("data_dir = [\n", None, "mend the TOML"),
+    ],
+)  # fmt: skip
+def test_errors_name_the_line_and_the_remedy(tmp_path: Path, text: str, line: int | None, remedy: str) -> None:
+    """A wrong value is refused with the file, the line it stands on, and what to write instead."""
+    with pytest.raises(SettingsError, match=remedy) as error:
+        load(tmp_path, text)
+    assert str(tmp_path / "spiritsafe.toml") in str(error.value)
+    if line is not None:
+        assert f"line {line}:" in str(error.value)
+
+
+def test_environment_overrides_the_file(tmp_path: Path) -> None:
+    """`SPIRITSAFE_DATA_DIR` and `SPIRITSAFE_SECTION__KEY` win over the file, with the same validation."""
+    text = MODEL + "[gateway]\nport = 9000\n"
+    elsewhere = {"SPIRITSAFE_DATA_DIR": "/somewhere", "SPIRITSAFE_GATEWAY__PORT": "9001"}
+    settings = load(tmp_path, text, **elsewhere, SPIRITSAFE_GATEWAY__HOST="0.0.0.0")
+    assert settings.data_dir == Path("/somewhere")
+    assert (settings.gateway.host, settings.gateway.port) == ("0.0.0.0", 9001)
+    with pytest.raises(SettingsError, match="at least one worker"):
+        load(tmp_path, text, SPIRITSAFE_GATEWAY__WORKERS="0")
+
+
+def test_served_model_has_its_own_url(tmp_path: Path) -> None:
+    """A model with `[models.serve]` needs no backend: it is reached where it is served."""
+    text = MODEL.replace('backends = ["http://127.0.0.1:8001"]\n', "") + '[models.serve]\npath = "w"\nport = 8009\n'
+    settings = load(tmp_path, text)
+    assert settings.teacher.urls == ("http://127.0.0.1:8009",)
+
+
+def test_settings_are_frozen(tmp_path: Path) -> None:
+    """Nothing changes the settings once they are read."""
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        load(tmp_path, MODEL).gateway.port = 1  # type: ignore[misc]
