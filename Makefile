@@ -46,7 +46,8 @@ demo: ## watch the whole house at work, from nothing (ONCE=1: stop it at the end
 	exec $(BIN)/python -m demo --setup-seconds $$(($$(date +%s) - started)) $(if $(ONCE),--once)
 
 .PHONY: demo-teacher
-demo-teacher: setup-models ## tune the demo's teacher again (its adapter is shipped)
+demo-teacher: setup-distiller ## tune the demo's teacher again (its adapter is shipped)
+	.venv-distiller/bin/python -m demo.models --base-only
 	.venv-distiller/bin/python -m demo.teacher
 
 # --- checks and tests ------------------------------------------------------------------------------------------------
