@@ -28,7 +28,7 @@ install() {
 }
 if ! install; then
     # PyTorch's CPU builds (`+cpu`) are not on the main index, so that a configured index may or may not have them.
-    if grep -q 'No matching distribution found for torch' "$log"; then
+    if grep -Eq '(No matching distribution found for|Cannot install) torch==' "$log"; then
         echo "$folder: torch's CPU build is not on the configured index; trying PyTorch's own" >&2
         install --extra-index-url https://download.pytorch.org/whl/cpu || { cat "$log" >&2; exit 1; }
     else
