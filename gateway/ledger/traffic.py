@@ -1,0 +1,294 @@
+"""The traffic record: one plain dict per request in the documented JSON form, one row of `SCHEMA` in the lake.
+
+Fields that readers filter on are columns of their own; the rest (messages, prompt, response, parameters, metadata,
+extra) is JSON text. Fields that the form does not know are kept under `extra`, those inside an object as
+`extra["object.field"]`, and so are values that their column can't hold: bad input never loses data.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from gateway.ledger.identifiers import from_rfc3339, now, to_rfc3339
+from gateway.ledger.validation import validate as validate
+
+MINHASH_SIZE = 64
+EMBEDDING_SIZE = 128
+_INT64 = 2**63
+
+_STRINGS = ("origin", "account", "key", "user", "endpoint", "model_requested", "model", "model_role")
+_ROUTE = {"reason": "text", "task": "text", "adequacy": "number", "certificate": "text", "escalated": "boolean"}
+_USAGE = {
+    "input_tokens": "integer",
+    "output_tokens": "integer",
+    "reasoning_tokens": "integer",
+    "cached_tokens": "integer",
+    "source": "text",
+}
+_CLIENT = {"user_agent": "text", "network": "text", "asn": "integer", "fingerprint": "text"}
+# Every field of the record that is a column under its own name, in the order of the columns, and how it is stored.
+_FIELDS: dict[str, str | dict[str, str]] = {
+    "id": "text",
+    "time": "time",
+    **dict.fromkeys(_STRINGS, "text"),
+    "route": _ROUTE,
+    "messages": "json",
+    "prompt": "json",
+    "response": "json",
+    "tools": "texts",
+    "parameters": "json",
+    "turns": "integer",
+    "usage": _USAGE,
+    "status": "integer",
+    "error": "text",
+    "finish_reason": "text",
+    "latency_ms": "number",
+    "time_to_first_token_ms": "number",
+    "queue_ms": "number",
+    "overhead_ms": "number",
+    "cost": "integer",
+    "counterfactual_cost": "integer",
+    "client": _CLIENT,
+    "store": "boolean",
+    "metadata": "json",
+    "tags": "texts",
+}
+_ARROW = {
+    "text": pa.string(),
+    "json": pa.string(),
+    "time": pa.timestamp("ms", "UTC"),
+    "integer": pa.int64(),
+    "number": pa.float64(),
+    "boolean": pa.bool_(),
+    "texts": pa.list_(pa.string()),
+}
+
+
+def _arrow_type(kind: str | dict[str, str]) -> pa.DataType:
+    if isinstance(kind, dict):
+        return pa.struct([(name, _ARROW[inner]) for name, inner in kind.items()])
+    return _ARROW[kind]
+
+
+# `day` is the day of ingestion in UTC, the lake's partition; `embedding` is 128 signed bytes.
+SCHEMA: pa.Schema = pa.schema(
+    [(name, _arrow_type(kind)) for name, kind in _FIELDS.items()]
+    + [
+        ("extra", pa.string()),
+        ("skeleton", pa.string()),
+        ("minhash", pa.list_(pa.uint32())),
+        ("embedding", pa.binary()),
+        ("conversation", pa.string()),
+        ("day", pa.string()),
+    ]
+)
+
+
+def today() -> str:
+    """Return the day of ingestion, `YYYY-MM-DD` in UTC."""
+    return now().date().isoformat()
+
+
+def to_table(records: Sequence[Mapping[str, Any]], day: str | None = None) -> pa.Table:
+    """Turn records into rows of `SCHEMA`, dated by the day of ingestion (today, where it is not given)."""
+    rows = [_to_row(record, day or today()) for record in records]
+    columns = [pa.array([row.get(field.name) for row in rows], field.type) for field in SCHEMA]
+    return pa.Table.from_arrays(columns, schema=SCHEMA)
+
+
+def from_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn a row (of any of `SCHEMA`'s columns) back into the documented form, absent fields left out."""
+    record: dict[str, Any] = {}
+    for name, kind in _FIELDS.items():
+        value = row.get(name)
+        if value is not None:
+            record[name] = _from_column(kind, value)
+    if row.get("extra") is not None:
+        record["extra"] = json.loads(row["extra"])
+    fingerprint = _fingerprint_from_row(row)
+    if fingerprint:
+        record["fingerprint"] = fingerprint
+    return record
+
+
+def text_of(record: Mapping[str, Any]) -> str:
+    """Return the text of the last user message, or of the prompt; empty where no text is kept."""
+    for message in reversed(_list(record.get("messages"))):
+        if isinstance(message, dict) and message.get("role") == "user":
+            return content_text(message.get("content"))
+    return content_text(record.get("prompt"))
+
+
+def content_text(content: object) -> str:
+    """Return the text of a message's content: a string, or a list of strings and of parts with a `text`."""
+    if isinstance(content, str):
+        return content
+    texts = [part if isinstance(part, str) else _part_text(part) for part in _list(content)]
+    return "\n".join(text for text in texts if text)
+
+
+def _part_text(part: object) -> str:
+    text = part.get("text") if isinstance(part, dict) else None
+    return text if isinstance(text, str) else ""
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _to_row(record: Mapping[str, Any], day: str) -> dict[str, Any]:
+    extra = dict(record["extra"]) if isinstance(record.get("extra"), dict) else {}
+    row: dict[str, Any] = {"day": day}
+    for name, value in record.items():
+        kind = _FIELDS.get(name)
+        if kind is not None:
+            row[name] = _to_column(kind, name, value, extra)
+        elif name == "fingerprint" and isinstance(value, dict):
+            _fingerprint_to_row(value, row, extra)
+        elif name != "extra" or not isinstance(value, dict):
+            extra[name] = value
+    if row.get("time") is None:
+        row["time"] = now()
+    if extra:
+        row["extra"] = _json(extra)
+    return row
+
+
+def _to_column(kind: str | dict[str, str], name: str, value: Any, extra: dict[str, Any]) -> Any:
+    if value is None:
+        return None
+    if isinstance(kind, dict):
+        return _to_struct(kind, name, value, extra)
+    converted = _CONVERT[kind](value)
+    if converted is None:
+        extra[name] = value
+    return converted
+
+
+def _to_struct(fields: dict[str, str], name: str, value: Any, extra: dict[str, Any]) -> dict[str, Any] | None:
+    if not isinstance(value, dict):
+        extra[name] = value
+        return None
+    row: dict[str, Any] = {}
+    for key, item in value.items():
+        if key in fields:
+            row[key] = _to_column(fields[key], f"{name}.{key}", item, extra)
+        else:
+            extra[f"{name}.{key}"] = item
+    return row
+
+
+def _fingerprint_to_row(fingerprint: dict[str, Any], row: dict[str, Any], extra: dict[str, Any]) -> None:
+    for name, value in fingerprint.items():
+        convert = _FINGERPRINT.get(name)
+        converted = convert(value) if convert is not None and value is not None else None
+        if converted is not None:
+            row[name] = converted
+        elif value is not None:
+            extra[f"fingerprint.{name}"] = value
+
+
+def _fingerprint_from_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    found = {name: row[name] for name in _FINGERPRINT if row.get(name) is not None}
+    if "embedding" in found:
+        found["embedding"] = np.frombuffer(found["embedding"], np.int8).tolist()
+    return found
+
+
+def _from_column(kind: str | dict[str, str], value: Any) -> Any:
+    if isinstance(kind, dict):
+        return {name: item for name, item in value.items() if item is not None}
+    if kind == "json":
+        return json.loads(value)
+    return to_rfc3339(value) if kind == "time" else value
+
+
+def _text(value: Any) -> str | None:
+    if not isinstance(value, str):
+        return None
+    # A lone surrogate, which JSON can spell, has no UTF-8 and would fail the whole batch.
+    return value if value.isascii() else value.encode("utf-8", "replace").decode()
+
+
+def _json(value: Any) -> str | None:
+    return json.dumps(value, separators=(",", ":"), default=str)
+
+
+def _integer(value: Any) -> int | None:
+    if type(value) is float and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and -_INT64 <= value < _INT64 else None
+
+
+def _number(value: Any) -> float | None:
+    if type(value) is int and abs(value) >= _INT64:
+        return None
+    return float(value) if type(value) in (int, float) else None
+
+
+def _boolean(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _texts(value: Any) -> list[str | None] | None:
+    return [_text(item) for item in value] if isinstance(value, list) and all(map(_is_text, value)) else None
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _time(value: Any) -> datetime | None:
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return value.astimezone(UTC)
+    try:
+        return from_rfc3339(value) if isinstance(value, str) else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _minhash(value: Any) -> np.ndarray | None:
+    numbers = _integers(value, MINHASH_SIZE)
+    inside = numbers is not None and numbers.min() >= 0 and numbers.max() < 2**32
+    return numbers.astype(np.uint32) if numbers is not None and inside else None
+
+
+def _embedding(value: Any) -> bytes | None:
+    if isinstance(value, bytes):
+        return value if len(value) == EMBEDDING_SIZE else None
+    numbers = _integers(value, EMBEDDING_SIZE)
+    inside = numbers is not None and numbers.min() >= -128 and numbers.max() < 128
+    return numbers.astype(np.int8).tobytes() if numbers is not None and inside else None
+
+
+def _integers(value: Any, size: int) -> np.ndarray | None:
+    if not isinstance(value, (list, np.ndarray)) or len(value) != size:
+        return None
+    try:
+        numbers = np.asarray(value)
+    except ValueError:  # A ragged list.
+        return None
+    return numbers if numbers.dtype.kind in "iu" and numbers.ndim == 1 else None
+
+
+_CONVERT: dict[str, Callable[[Any], Any]] = {
+    "text": _text,
+    "json": _json,
+    "time": _time,
+    "integer": _integer,
+    "number": _number,
+    "boolean": _boolean,
+    "texts": _texts,
+}
+_FINGERPRINT: dict[str, Callable[[Any], Any]] = {
+    "skeleton": _text,
+    "minhash": _minhash,
+    "embedding": _embedding,
+    "conversation": _text,
+}
