@@ -26,7 +26,7 @@ def probe(context: Context, wish: str) -> None:
     context.emit([{"name": "a", "time": datetime(2026, 1, 2, tzinfo=UTC)}, {"name": "b", "time": None}])
 
 
-@pytest.fixture()
+@pytest.fixture
 def config(tmp_path: Path) -> str:
     """A settings file with the defaults."""
     (tmp_path / "spiritsafe.toml").write_text(DEFAULT_TEXT)
