@@ -1,0 +1,1 @@
+"""The demo's own material: the task, its teacher and the models it runs on."""

@@ -1,0 +1,1 @@
+"""From approved traffic to a smaller model that does one task as well: select, train, evaluate, gate, register."""
