@@ -96,7 +96,7 @@ def conversation(record: Mapping[str, Any]) -> str | None:
 
 
 def complete(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the record with what its fingerprint lacks and its text allows, the embedding as bytes (as in the lake)."""
+    """Return the record with what its fingerprint lacks and its text allows; the embedding as bytes, as in the lake."""
     known = record.get("fingerprint")
     fingerprint = dict(known) if isinstance(known, dict) else {}
     text = text_of(record)
