@@ -1,0 +1,270 @@
+"""The bodies of the admin API. What a schema does not name, such as the hash of a key, never leaves."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+
+from gateway.command import Duration
+from gateway.ledger.enforcement import DEFAULT_DURATION
+from gateway.ledger.identifiers import to_rfc3339
+
+Time = Annotated[datetime, PlainSerializer(to_rfc3339, return_type=str)]
+
+
+# The pattern bounds what reaches the parser, so that no length of time overflows a date.
+_LENGTH = r"[1-9]\d{0,4}[smhd]"
+
+
+def _parse(text: object) -> timedelta:
+    if not isinstance(text, str) or not re.fullmatch(_LENGTH, text):
+        raise ValueError(f"{text!r} is no length of time: write for example 30m, 12h or 7d")
+    return Duration().convert(text, None, None)
+
+
+Length = Annotated[
+    timedelta, BeforeValidator(_parse), WithJsonSchema({"type": "string", "pattern": f"^{_LENGTH}$", "default": "7d"})
+]
+
+
+class Body(BaseModel):
+    """A request's body: a field that is not known is an error, so that a misspelt one is not ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Shown(BaseModel):
+    """An answer's body, read from a row of the ledger by the names of its fields."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class ProblemDetail(BaseModel):
+    """What went wrong and how to mend it."""
+
+    message: str
+    type: str
+
+
+class Problem(BaseModel):
+    """Every error's body."""
+
+    error: ProblemDetail
+
+
+class NewAccount(Body):
+    """An account to create; `consent` is its agreement that its rows may train, `operator` lets it call candidates."""
+
+    name: str
+    consent: bool = False
+    operator: bool = False
+    tier: str = "default"
+
+
+class AccountRow(Shown):
+    """An account, whether its consent to training is in force, and the measure in force against it."""
+
+    name: str
+    created: Time
+    tier: str
+    operator: bool
+    payment: str | None
+    signup_network: str | None
+    consent: bool = False
+    enforcement: EnforcementRow | None = None
+
+
+class NewKey(Body):
+    """A key to create for an account."""
+
+    account: str
+    requests_per_minute: Annotated[int, Field(ge=1)] | None = None
+
+
+class KeyRow(Shown):
+    """A key without the key; `hint` is its last four characters."""
+
+    id: str
+    account: str
+    hint: str
+    created: Time
+    revoked: Time | None
+    requests_per_minute: int | None
+
+
+class CreatedKey(BaseModel):
+    """A new key. `key` is shown here and never again."""
+
+    id: str
+    account: str
+    key: str
+
+
+class AlertRow(Shown):
+    """An alert with its reasons and its evidence."""
+
+    id: str
+    account: str
+    severity: str
+    score: float
+    state: str
+    opened: Time
+    updated: Time
+    reasons: list[dict[str, Any]]
+    evidence: dict[str, Any]
+    decided: Time | None
+    decision: str | None
+    operator: str | None
+    note: str | None
+
+
+class NewDecision(Body):
+    """A person's decision about an alert; `for` is how long a measure holds."""
+
+    decision: Literal["dismiss", "divert", "suspend"]
+    note: str
+    duration: Annotated[Length, Field(alias="for")] = DEFAULT_DURATION
+
+
+class NewMeasure(Body):
+    """A measure against an account, or the end of those in force (`clear`)."""
+
+    account: str
+    action: Literal["divert", "suspend", "clear"]
+    note: Annotated[str, Field(min_length=1)]
+    duration: Annotated[Length, Field(alias="for")] = DEFAULT_DURATION
+
+
+class EnforcementRow(Shown):
+    """A measure: in force until `until`, unless `cleared`."""
+
+    id: str
+    account: str
+    action: str
+    created: Time
+    until: Time
+    operator: str
+    note: str
+    alert: str | None
+    cleared: Time | None
+
+
+class MeasureTaken(BaseModel):
+    """What was done: the measure now in force, or how many were ended."""
+
+    measure: EnforcementRow | None
+    cleared: int
+
+
+class ApprovalRow(Shown):
+    """A person's yes to a snapshot's hash."""
+
+    snapshot: str
+    approver: str
+    requested_by: str
+    time: Time
+    note: str
+
+
+class SnapshotRow(Shown):
+    """A frozen snapshot and its approval, null while it waits."""
+
+    hash: str
+    task: str
+    endpoint: str
+    skeleton: str
+    created: Time
+    requested_by: str
+    report: dict[str, Any]
+    approval: ApprovalRow | None = None
+
+
+class Note(Body):
+    """Why, in a sentence; it is what an audit will read."""
+
+    note: str = ""
+
+
+class ModelRow(Shown):
+    """A base model of the settings file (state `declared`) or a student, null where only students have a value.
+
+    Prices are nano-dollars per token. `url` is where it is served, null while it is not.
+    """
+
+    reference: str
+    name: str
+    role: Literal["teacher", "student"] = "student"
+    state: str
+    licence: str
+    context_length: int
+    input_price: int | None
+    output_price: int | None
+    url: str | None
+    distillable: bool = False
+    version: int | None = None
+    task: str | None = None
+    endpoint: str | None = None
+    teacher: str | None = None
+    snapshot: str | None = None
+    created: Time | None = None
+    parameters: int | None = None
+    training: dict[str, Any] | None = None
+    gate: dict[str, Any] | None = None
+    price_basis: str | None = None
+    promoted_by: str | None = None
+
+
+class UsageRow(BaseModel):
+    """An account's use of a model. Money is nano-dollars; `counterfactual_cost` is what the teacher would have cost."""
+
+    account: str
+    model: str
+    model_role: str | None
+    origin: str
+    requests: int
+    input_tokens: int
+    output_tokens: int
+    cost: int
+    counterfactual_cost: int
+
+
+class AuditEntry(Shown):
+    """Who did what to whom, when and why."""
+
+    id: str
+    time: Time
+    actor: str
+    action: str
+    subject: str
+    detail: dict[str, Any]
+
+
+class ProcessRow(Shown):
+    """One process of the house; `error` says why it is not ready."""
+
+    name: str
+    kind: str
+    state: str
+    since: Time
+    pid: int | None
+    restarts: int
+    url: str | None
+    log: str
+    error: str | None
+
+
+class Health(BaseModel):
+    """The house's state: `running` is false when no `spiritsafe up` keeps the processes listed."""
+
+    running: bool
+    pid: int | None
+    time: Time | None
+    open_alerts: int
+    revision: int
+    processes: list[ProcessRow]
+
+
+AccountRow.model_rebuild()

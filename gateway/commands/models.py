@@ -1,0 +1,79 @@
+"""`spiritsafe models …`: what can answer, and a person's decision about what `auto` may use."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from gateway.command import Context, standard_options
+from gateway.ledger import registry
+from gateway.settings import ModelSettings
+
+COLUMNS = ("name", "role", "state", "task", "input_price", "output_price", "urls")
+
+
+@click.group()
+def models() -> None:
+    """List, promote and roll back models."""
+
+
+@models.command(name="list")
+@standard_options
+def list_models(context: Context) -> None:
+    """List base models and students; prices are nano-dollars per token."""
+    with context.database.read() as connection:
+        students = registry.every(connection)
+    rows = [_base(model) for model in context.settings.models] + [_student(student) for student in students]
+    context.emit(rows, COLUMNS)
+
+
+@models.command()
+@click.argument("reference")
+@click.option("--operator", required=True, help="Whose decision this is.")
+@click.option("--note", default="", help="Why, in a sentence.")
+@standard_options
+def promote(context: Context, reference: str, operator: str, note: str) -> None:
+    """Let `auto` use the candidate NAME@VERSION; the task's promoted student, if any, retires."""
+    with context.database.write() as connection:
+        student = registry.promote(connection, reference, operator, note)
+    context.emit_one(_student(student))
+
+
+@models.command()
+@click.argument("reference")
+@click.option("--operator", required=True, help="Whose decision this is.")
+@click.option("--note", default="", help="Why, in a sentence.")
+@standard_options
+def rollback(context: Context, reference: str, operator: str, note: str) -> None:
+    """Take the promoted student out of `auto`; it is a candidate again and its process goes on."""
+    with context.database.write() as connection:
+        student = registry.rollback(connection, reference, operator, note)
+    context.emit_one(_student(student))
+
+
+def _base(model: ModelSettings) -> dict[str, Any]:
+    input_price, output_price = model.nano_prices
+    return {
+        "name": model.name,
+        "role": model.role,
+        "state": "declared",
+        "task": None,
+        "input_price": input_price,
+        "output_price": output_price,
+        "urls": list(model.urls),
+    }
+
+
+def _student(student: registry.Student) -> dict[str, Any]:
+    return {
+        "name": student.reference,
+        "role": "student",
+        "state": student.state,
+        "task": student.task,
+        "input_price": student.input_price,
+        "output_price": student.output_price,
+        "urls": [] if student.url is None else [student.url],
+        "price_basis": student.price_basis,
+        "promoted_by": student.promoted_by,
+    }

@@ -1,0 +1,76 @@
+"""Students of the registry: those to be served get a vLLM, and their row says where."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import sqlalchemy as sa
+
+from gateway.house.keeper import Keeper
+from gateway.ledger import registry
+from gateway.ledger.database import Database
+
+_logger = logging.getLogger(__name__)
+
+
+class Students:
+    """Brings what is served in line with the registry, once a second.
+
+    `base_names` are the models of the settings file: a student of such a name is not served, because a request could
+    not say which of the two it means.
+    """
+
+    def __init__(
+        self, database: Database, keep: Callable[[registry.Student], Keeper], base_names: frozenset[str]
+    ) -> None:
+        self._database = database
+        self._keep = keep
+        self._base_names = base_names
+        self.keepers: dict[str, Keeper] = {}
+
+    async def reconcile(self) -> None:
+        """Start, stop and write addresses as the registry says now; a database that is away changes nothing."""
+        try:
+            rows = await asyncio.to_thread(self._read)
+            wanted = {row.reference: row for row in rows if row.state in registry.SERVED and self._may_serve(row)}
+            for reference in self.keepers.keys() - wanted.keys():
+                # The address goes first, so that nobody is sent to a server that is being stopped.
+                await self._write({reference: None})
+                await self.keepers.pop(reference).stop()
+            await self._write({row.reference: url for row in rows if (url := self._url(row.reference)) != row.url})
+        except sa.exc.SQLAlchemyError:
+            _logger.exception("the control plane can't be reached; students stay as they are")
+            return
+        for reference in wanted.keys() - self.keepers.keys():
+            self.keepers[reference] = self._keep(wanted[reference])
+            self.keepers[reference].start()
+
+    async def stop(self) -> None:
+        """Stop all of them and take their addresses out of the registry."""
+        try:
+            await self._write(dict.fromkeys(self.keepers))
+        except sa.exc.SQLAlchemyError:
+            _logger.exception("students' addresses could not be cleared; the next start does it")
+        await asyncio.gather(*(keeper.stop() for keeper in self.keepers.values()))
+
+    def _url(self, reference: str) -> str | None:
+        keeper = self.keepers.get(reference)
+        return keeper.status.url if keeper is not None and keeper.status.state == "ready" else None
+
+    def _may_serve(self, student: registry.Student) -> bool:
+        return student.name not in self._base_names
+
+    def _read(self) -> list[registry.Student]:
+        with self._database.read() as connection:
+            return registry.every(connection)
+
+    async def _write(self, urls: dict[str, str | None]) -> None:
+        if urls:
+            await asyncio.to_thread(self._write_now, urls)
+
+    def _write_now(self, urls: dict[str, str | None]) -> None:
+        with self._database.write() as connection:
+            for reference, url in urls.items():
+                registry.set_url(connection, reference, url)

@@ -1,0 +1,99 @@
+"""The operator process: the admin API, the console and `/metrics` of all processes, on a port of its own.
+
+The console comes by the entry point group `spiritsafe.operator_apps`, whose members are functions
+`mount(app, settings, database)`; one that can't be loaded is logged and the rest stands.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from importlib.metadata import entry_points
+from typing import Annotated
+
+import uvicorn
+from fastapi import FastAPI, Header
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from prometheus_client import CollectorRegistry, Gauge
+
+from gateway import admin
+from gateway.ledger import alerts, metric_files
+from gateway.ledger.database import Database, open_database
+from gateway.settings import Settings
+
+GROUP = "spiritsafe.operator_apps"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_logger = logging.getLogger(__name__)
+
+
+class Figures:
+    """What the operator process itself adds to the metrics: figures that stand in the database."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.open_alerts = Gauge(
+            "spiritsafe_open_alerts", "Alerts that wait for a decision.", ["severity"], registry=self.registry
+        )
+
+    def update(self, database: Database) -> None:
+        """Count what is open now."""
+        with database.read() as connection:
+            severities = [alert.severity for alert in alerts.every(connection, "open")]
+        for severity in alerts.SEVERITIES:
+            self.open_alerts.labels(severity).set(severities.count(severity))
+
+
+def create_app(settings: Settings, database: Database) -> FastAPI:
+    """Compose the operator process's application."""
+    app = FastAPI(title="Spiritsafe operator process", docs_url=None, redoc_url=None, openapi_url=None)
+    figures = Figures()
+
+    @app.get("/health")
+    def health() -> dict[str, str]:
+        """Answer as soon as the process serves."""
+        return {"status": "ok"}
+
+    @app.get("/metrics")
+    def metrics(authorization: Annotated[str, Header()] = "") -> Response:
+        """Write all processes' metrics; with `operator.scrape_token` set, only for that bearer token."""
+        expected = f"Bearer {settings.operator.scrape_token}"
+        if settings.operator.scrape_token and not hmac.compare_digest(authorization.encode(), expected.encode()):
+            message = "/metrics asks for operator.scrape_token as a bearer token"
+            body = {"error": {"message": message, "type": "authentication_error"}}
+            return JSONResponse(body, 401, {"www-authenticate": "Bearer"})
+        figures.update(database)
+        directory = settings.data_dir / "metrics"
+        metric_files.publish(directory, "operator", figures.registry)
+        return PlainTextResponse(metric_files.merge(directory), media_type=CONTENT_TYPE)
+
+    app.mount("/admin/v1", admin.create_app(settings, database))
+    _mount_contributed(app, settings, database)
+    return app
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    database = open_database(settings.database_url)
+    app = create_app(settings, database)
+    try:
+        uvicorn.run(
+            app,
+            host=settings.operator.host,
+            port=settings.operator.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=5,
+        )
+    finally:
+        database.close()
+
+
+def _mount_contributed(app: FastAPI, settings: Settings, database: Database) -> None:
+    for point in entry_points(group=GROUP):
+        try:
+            point.load()(app, settings, database)
+        except Exception:
+            _logger.exception(
+                "a page could not be mounted, the rest of the operator process serves", extra={"page": point.name}
+            )
