@@ -1,0 +1,294 @@
+"""The traffic lake: a Delta table on disk, partitioned by day of ingestion, that many read and one at a time writes.
+
+Every row carries `lake_version`, the table version that added it, so that `follow` stays right however often files
+are rewritten by compaction and however much of the log is cleaned away. Delta itself never syncs a file; `append`
+does, before the next commit is begun, so that only the newest commit can be broken by a power cut (`repair`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+from deltalake.exceptions import DeltaError
+
+from gateway.ledger.errors import LedgerError
+from gateway.ledger.traffic import MINHASH_SIZE, SCHEMA, from_row, today
+
+logger = logging.getLogger(__name__)
+
+# Columns that the lake adds: the worker slot's stream and record number (null for imported rows), and the version.
+PROVENANCE = (("spool_stream", pa.string()), ("spool_number", pa.int64()), ("lake_version", pa.int64()))
+SMALL_FILES = 100
+_TARGET_BYTES = 32 * 1024 * 1024
+_CONFIGURATION: dict[str, str | None] = {
+    # One commit a second would fill the log's folder: a checkpoint each 100 commits, older entries gone after an hour.
+    "delta.checkpointInterval": "100",
+    "delta.enableExpiredLogCleanup": "true",
+    "delta.logRetentionDuration": "interval 1 hours",
+    "delta.deletedFileRetentionDuration": "interval 1 hours",
+    # Statistics would copy prompts into the log; these columns are what readers prune files by.
+    "delta.dataSkippingStatsColumns": "id,time,account,spool_number,lake_version",
+}
+_ENCODING = WriterProperties(compression="ZSTD", compression_level=1)
+
+
+def _stored_type(field: pa.Field) -> pa.DataType:
+    # Delta knows microseconds only, and no unsigned integers: a MinHash is 256 bytes, little-endian.
+    if field.name == "minhash":
+        return pa.binary()
+    return pa.timestamp("us", "UTC") if field.name == "time" else field.type
+
+
+STORED: pa.Schema = pa.schema([(field.name, _stored_type(field)) for field in SCHEMA] + list(PROVENANCE))
+
+
+class Lake:
+    """The table at a path. Reading is safe between threads and takes no lock; writers of all processes take turns."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._table: DeltaTable | None = None
+        self._mutex = threading.Lock()
+
+    def exists(self) -> bool:
+        """Return whether the table has been made."""
+        return DeltaTable.is_deltatable(str(self._path))
+
+    def version(self) -> int:
+        """Return the table's version; -1 before there is a table."""
+        with self._mutex:
+            table = self._refresh()
+            return -1 if table is None else table.version()
+
+    def read(
+        self,
+        columns: Sequence[str] | None = None,
+        filter: pc.Expression | None = None,  # noqa: A002 (Arrow's own name for it)
+    ) -> pa.Table:
+        """Return rows (default: all) with columns of `SCHEMA` (default: all of them) or of `PROVENANCE`."""
+        names = list(columns or SCHEMA.names)
+        dataset, _version = self._dataset()
+        return _present(dataset.to_table(columns=names, filter=filter))
+
+    def follow(self, since_version: int, columns: Sequence[str] | None = None) -> tuple[pa.Table, int]:
+        """Return the rows added after a version, in the order they were added, and the version they reach up to.
+
+        Begin with -1; the version returned is what the next call is given.
+        """
+        names = list(columns or SCHEMA.names)
+        dataset, version = self._dataset()
+        if version <= since_version:
+            return _present(_empty(names)), version
+        wanted = list(dict.fromkeys([*names, "lake_version", "spool_number"]))
+        rows = dataset.to_table(columns=wanted, filter=pc.field("lake_version") > since_version)
+        ordered = rows.sort_by([("lake_version", "ascending"), ("spool_number", "ascending")])
+        return _present(ordered.select(names)), version
+
+    def record(self, record_id: str) -> dict[str, Any] | None:
+        """Return the record of that id in its documented form, or None."""
+        rows = self.read(filter=pc.field("id") == record_id)
+        return from_row(rows.slice(0, 1).to_pylist()[0]) if rows.num_rows else None
+
+    def ids(self) -> Iterator[list[str]]:
+        """Yield the ids of all rows, a batch at a time."""
+        dataset, _version = self._dataset()
+        for batch in dataset.to_batches(columns=["id"]):
+            yield batch.column(0).to_pylist()
+
+    def days(self) -> list[str]:
+        """Return the days of ingestion that have rows, newest first."""
+        with self._mutex:
+            table = self._refresh()
+            days = {str(item["day"]) for item in table.partitions()} if table is not None else set()
+        return sorted(days, reverse=True)
+
+    def last_transaction(self, app_id: str) -> int | None:
+        """Return the version an application wrote with its last commit, or None."""
+        with self._mutex:
+            table = self._refresh()
+            return None if table is None else table.transaction_version(app_id)
+
+    def append(self, table: pa.Table, transactions: Mapping[str, int] | None = None) -> int:
+        """Commit rows of `SCHEMA` and, with them, how far each application got; synced to disk. Returns the version."""
+        marks = [Transaction(name, version) for name, version in (transactions or {}).items()]
+        with self._writing(), self._mutex:
+            target = self._refresh() or self._create()
+            version = target.version() + 1
+            commit = CommitProperties(max_commit_retries=0, app_transactions=marks)
+            rows = _store(table, version)
+            write_deltalake(target, rows, mode="append", writer_properties=_ENCODING, commit_properties=commit)
+            if target.version() != version:
+                raise LedgerError(f"{self._path} was written to by something else: only Spiritsafe may commit to it")
+            self._sync(version)
+        return version
+
+    def repair(self) -> bool:
+        """Undo the newest commit if a power cut left it broken (its rows are still in the spool); True when it did.
+
+        A sound one is synced again, since its writer may have been killed before it did so.
+        """
+        if not self._path.exists():
+            return False
+        with self._writing(), self._mutex:
+            commits = sorted(self._log.glob("[0-9]*.json"))
+            if not commits:
+                return False
+            version = int(commits[-1].stem)
+            if _is_sound(self._path, commits[-1]):
+                self._sync(version)
+                return False
+            logger.warning("undoing the broken commit %s of the lake; its rows are ingested again", version)
+            self._undo(version)
+            self._table = None
+            return True
+
+    def tidy(self) -> int:
+        """Merge today's small files when they are more than 100, erase those merged an hour ago; returns how many."""
+        with self._writing(), self._mutex:
+            table = self._refresh()
+            if table is None:
+                return 0
+            day = [("day", "=", today())]
+            paths = table.file_uris(file_pruning_predicate=day)
+            small = sum(os.path.getsize(path) < _TARGET_BYTES for path in paths)
+            if small <= SMALL_FILES:
+                return 0
+            table.optimize.compact(partition_filters=day, target_size=_TARGET_BYTES, writer_properties=_ENCODING)
+            self._sync(table.version())
+            table.vacuum(retention_hours=1, enforce_retention_duration=False, dry_run=False)
+            self._sync(table.version())
+            return small
+
+    @property
+    def _log(self) -> Path:
+        return self._path / "_delta_log"
+
+    def _refresh(self) -> DeltaTable | None:
+        if self._table is None:
+            self._table = DeltaTable(str(self._path)) if self.exists() else None
+            return self._table
+        try:
+            self._table.update_incremental()
+        except DeltaError:  # The log entries since our version are gone: read the newest checkpoint instead.
+            self._table = DeltaTable(str(self._path))
+        return self._table
+
+    def _dataset(self) -> tuple[ds.Dataset, int]:
+        with self._mutex:
+            table = self._refresh()
+            if table is None:
+                return ds.dataset(_empty(STORED.names)), -1
+            return table.to_pyarrow_dataset(), table.version()
+
+    def _create(self) -> DeltaTable:
+        self._path.mkdir(parents=True, exist_ok=True)
+        self._table = DeltaTable.create(str(self._path), STORED, partition_by="day", configuration=_CONFIGURATION)
+        self._sync(0)
+        return self._table
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._path.with_suffix(".lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+    def _sync(self, version: int) -> None:
+        commit = self._log / f"{version:020d}.json"
+        files = [self._path / path for path, _size in _added(commit)]
+        for path in [*files, commit, *self._log.glob(f"{version:020d}.checkpoint*"), self._log / "_last_checkpoint"]:
+            if path.exists():
+                _sync_path(path)
+        for folder in {*(path.parent for path in files), self._log, self._path, self._path.parent}:
+            _sync_path(folder)
+
+    def _undo(self, version: int) -> None:
+        for path in self._log.glob(f"{version:020d}.*"):
+            path.unlink()
+        # It may point at the checkpoint just removed, and is only a shortcut.
+        (self._log / "_last_checkpoint").unlink(missing_ok=True)
+        _sync_path(self._log)
+
+
+def _store(table: pa.Table, version: int) -> pa.Table:
+    columns = []
+    for field in STORED:
+        if field.name == "lake_version":
+            columns.append(pa.array(np.full(table.num_rows, version, np.int64)))
+        elif field.name not in table.column_names:
+            columns.append(pa.nulls(table.num_rows, field.type))
+        else:
+            column = table.column(field.name).combine_chunks()
+            columns.append(_pack(column) if field.name == "minhash" else column.cast(field.type))
+    return pa.Table.from_arrays(columns, schema=STORED)
+
+
+def _present(table: pa.Table) -> pa.Table:
+    columns, fields = [], []
+    for field in table.schema:
+        column = table.column(field.name)
+        if field.name == "minhash":
+            column = pa.chunked_array([_unpack(chunk) for chunk in column.chunks], pa.list_(pa.uint32()))
+        elif field.name in SCHEMA.names:
+            column = column.cast(SCHEMA.field(field.name).type)
+        columns.append(column)
+        fields.append(pa.field(field.name, column.type))
+    return pa.Table.from_arrays(columns, schema=pa.schema(fields))
+
+
+def _empty(names: Sequence[str]) -> pa.Table:
+    return pa.schema([STORED.field(name) for name in names]).empty_table()
+
+
+def _pack(column: pa.Array) -> pa.Array:
+    if isinstance(column, pa.ChunkedArray):
+        column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    rows = [None if row is None else np.asarray(row, "<u4").tobytes() for row in column.to_pylist()]
+    return pa.array(rows, pa.binary())
+
+
+def _unpack(column: pa.Array) -> pa.Array:
+    lengths = np.where(column.is_null().to_numpy(zero_copy_only=False), 0, MINHASH_SIZE)
+    offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
+    values = np.frombuffer(b"".join(item for item in column.to_pylist() if item is not None), "<u4")
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values, pa.uint32()), mask=column.is_null())
+
+
+def _added(commit: Path) -> list[tuple[str, int]]:
+    actions = [json.loads(line) for line in commit.read_text().splitlines()]
+    return [(action["add"]["path"], action["add"]["size"]) for action in actions if "add" in action]
+
+
+def _is_sound(root: Path, commit: Path) -> bool:
+    try:
+        added = _added(commit)
+        return commit.stat().st_size > 0 and all((root / path).stat().st_size == size for path, size in added)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _sync_path(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def millisecond(moment: datetime) -> pa.Scalar:
+    """Return a time as the lake's filters compare it."""
+    return pa.scalar(moment.astimezone(UTC), pa.timestamp("ms", "UTC"))
