@@ -1,0 +1,224 @@
+"""Which rows of the lake may train a student: deny by default, every exclusion counted under its first reason.
+
+A task is one endpoint and prompt skeleton, those of an example request. A row of the task is used only when nothing in
+`RULES` speaks against it: the rules of the data, read from top to bottom.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import pyarrow.compute as pc
+import sqlalchemy as sa
+
+from distiller.deduplication import keep_first
+from distiller.rows import Row
+from distiller.scrubbing import Scrubber
+from gateway.ledger import alerts, consents
+from gateway.ledger.consents import Consent
+from gateway.ledger.errors import InvalidValue, NotFound
+from gateway.ledger.fingerprint import task_skeleton
+from gateway.ledger.identifiers import from_rfc3339
+from gateway.ledger.lake import Lake, millisecond
+from gateway.ledger.traffic import from_row
+from gateway.settings import ModelSettings, Settings
+
+Record = Mapping[str, Any]
+
+ENDPOINT = "chat.completions"
+COLUMNS = [
+    "id", "time", "origin", "account", "endpoint", "model", "model_role", "messages", "response", "tools",
+    "parameters", "status", "finish_reason", "store", "extra", "skeleton", "conversation",
+]  # fmt: skip
+# What of the recorded parameters makes the same answer again; the rest (stream, n, logprobs) is about its delivery.
+REPEATED = (
+    "temperature", "top_p", "seed", "max_tokens", "max_completion_tokens", "stop", "logit_bias", "response_format",
+    "structured_outputs", "chat_template_kwargs",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be learnt: a name, endpoint and skeleton of the request `like`, and the teacher who answered it."""
+
+    name: str
+    endpoint: str
+    skeleton: str
+    teacher: ModelSettings
+    like: str
+
+
+@dataclass(frozen=True)
+class Rights:
+    """Who agreed to training, who is barred from it, and which teacher's answers the task takes."""
+
+    consents: Mapping[str, Consent]
+    barred: frozenset[str]
+    teacher: ModelSettings
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The usable rows, oldest first; `left_out` counts by reason, `scrubbed` by kind of value."""
+
+    rows: tuple[Row, ...]
+    left_out: dict[str, int]
+    scrubbed: dict[str, int]
+    lake_version: int
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One reason to leave a row out, `words` for people."""
+
+    reason: str
+    words: str
+    applies: Callable[[Record, Rights], bool]
+
+
+def _before_consent(record: Record, rights: Rights) -> bool:
+    return from_rfc3339(record["time"]) < rights.consents[record["account"]].granted
+
+
+def _answered_otherwise(record: Record, rights: Rights) -> bool:
+    return record.get("model_role") != "teacher" or record.get("model") != rights.teacher.name
+
+
+def _of_another_shape(record: Record, rights: Rights) -> bool:
+    response = record.get("response") or {}
+    tools = record.get("tools") or response.get("tool_calls") or response.get("reasoning")
+    return bool(tools) or (response.get("choices") or 1) != 1
+
+
+def _empty(record: Record, rights: Rights) -> bool:
+    content = (record.get("response") or {}).get("content")
+    return not isinstance(content, str) or not content.strip()
+
+
+def _incomplete(record: Record, rights: Rights) -> bool:
+    # The skeleton is a hash of the request as it came: rebuilt from the record it must be the same.
+    return bool(task_skeleton(record["endpoint"], request_of(record)) != record["fingerprint"]["skeleton"])
+
+
+RULES = (
+    Rule("origin", "made up, not asked by anybody", lambda record, _: record.get("origin") not in ("live", "imported")),
+    Rule("no_store", "the request did not say `store: true`", lambda record, _: record.get("store") is not True),
+    Rule(
+        "no_consent",
+        "the account has no consent to training in force",
+        lambda record, rights: record["account"] not in rights.consents,
+    ),
+    Rule("before_consent", "asked before the account consented", _before_consent),
+    Rule(
+        "account_barred",
+        "the account has an open or confirmed alert",
+        lambda record, rights: record["account"] in rights.barred,
+    ),
+    Rule("not_the_teacher", "answered by a student or by another model", _answered_otherwise),
+    Rule(
+        "licence",
+        "the teacher's licence does not allow training on its answers",
+        lambda _, rights: not rights.teacher.distillable,
+    ),
+    Rule("failed", "the request did not succeed", lambda record, _: record.get("status") != 200),
+    Rule("no_text", "the text was not kept", lambda record, _: not record.get("messages")),
+    Rule(
+        "unfinished",
+        "the answer was cut short or ended otherwise than by itself",
+        lambda record, _: record.get("finish_reason") != "stop",
+    ),
+    Rule("other_shape", "tools, reasoning or several choices, which students don't learn yet", _of_another_shape),
+    Rule("empty", "the answer is empty", _empty),
+    Rule("incomplete", "the record lacks a part of the request that shapes the answer", _incomplete),
+)
+WORDS = {rule.reason: rule.words for rule in RULES} | {
+    "duplicate": "the prompt repeats an earlier one",
+    "straddles": "the conversation goes on into a later split",
+}
+
+
+def task_like(lake: Lake, settings: Settings, name: str, request_id: str) -> Task:
+    """Make a task of the request's endpoint and skeleton; `NotFound` or `InvalidValue` with the remedy."""
+    record = lake.record(request_id)
+    if record is None:
+        raise NotFound(
+            f"the lake has no request {request_id!r}: take an id that `spiritsafe traffic tail` shows (a new one needs "
+            "about two seconds to arrive)"
+        )
+    skeleton = (record.get("fingerprint") or {}).get("skeleton")
+    if record["endpoint"] != ENDPOINT or not skeleton:
+        raise InvalidValue(f"{request_id} is no {ENDPOINT} request with its text: only those can be learnt from")
+    teacher = settings.model(record["model"])
+    if teacher is None or teacher.role != "teacher":
+        raise InvalidValue(
+            f"{request_id} was answered by {record['model']!r}, no teacher of the settings: take another"
+        )
+    if not teacher.distillable:
+        raise InvalidValue(
+            f"the answers of {teacher.name!r} may not train a student: set `distillable = true` for the model where "
+            f"its licence ({teacher.licence or 'none is given'}) allows it"
+        )
+    return Task(name, ENDPOINT, skeleton, teacher, request_id)
+
+
+def rights_now(connection: sa.Connection, teacher: ModelSettings) -> Rights:
+    """Read the rights as they stand in this transaction."""
+    return Rights(consents.in_force(connection), frozenset(alerts.barred_accounts(connection)), teacher)
+
+
+def select(lake: Lake, task: Task, rights: Rights, since: datetime | None = None) -> Selection:
+    """Return the task's usable rows, scrubbed and without repeated prompts."""
+    version = lake.version()
+    wanted = (pc.field("endpoint") == task.endpoint) & (pc.field("skeleton") == task.skeleton)
+    if since is not None:
+        wanted = wanted & (pc.field("time") >= millisecond(since))
+    records = (from_row(row) for row in lake.read(columns=COLUMNS, filter=wanted).to_pylist())
+    kept, left_out = sift(records, rights)
+    scrubbed: Counter[str] = Counter()
+    rows, repeated = keep_first([scrub(row, scrubbed) for row in kept])
+    left_out["duplicate"] = repeated
+    counts = {reason: count for reason, count in left_out.items() if count}
+    return Selection(tuple(rows), counts, dict(scrubbed), version)
+
+
+def sift(records: Iterable[Record], rights: Rights) -> tuple[list[Row], Counter[str]]:
+    """Return the rows that nothing speaks against, oldest first, and how many each reason kept out."""
+    rows: list[Row] = []
+    left_out: Counter[str] = Counter()
+    for record in records:
+        rule = next((rule for rule in RULES if rule.applies(record, rights)), None)
+        if rule is None:
+            rows.append(to_row(record))
+        else:
+            left_out[rule.reason] += 1
+    return sorted(rows, key=lambda row: (row.time, row.id)), left_out
+
+
+def to_row(record: Record) -> Row:
+    """Return a record as a row; without a known conversation it is one of its own."""
+    conversation = (record.get("fingerprint") or {}).get("conversation") or record["id"]
+    time = from_rfc3339(record["time"])
+    answer = record["response"]["content"]
+    return Row(record["id"], time, record["account"], conversation, request_of(record), answer)
+
+
+def request_of(record: Record) -> dict[str, Any]:
+    """Rebuild the chat.completions body: the messages and every recorded field that shapes the answer."""
+    extra = record.get("extra") or {}
+    recorded = {**extra, **(extra.get("parameters") or {}), **(record.get("parameters") or {})}
+    for name, value in extra.items():
+        recorded.setdefault(name.removeprefix("parameters."), value)
+    body = {name: value for name, value in recorded.items() if name in REPEATED or name.startswith("guided_")}
+    return {"messages": record["messages"], **{name: value for name, value in body.items() if value is not None}}
+
+
+def scrub(row: Row, found: Counter[str]) -> Row:
+    """Return the row with its placeholders, alike in request and answer, adding to the counts by kind."""
+    scrubber = Scrubber()
+    clean = replace(row, request=scrubber.request(row.request), answer=scrubber.text(row.answer))
+    found.update(scrubber.found)
+    return clean
