@@ -1,0 +1,101 @@
+"""The gate's report for people: both models' shares, the difference against the margin, and what else was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+SHOWN = frozenset(
+    (
+        "passed",
+        "verdict",
+        "method",
+        "margin",
+        "alpha",
+        "minimum_pairs",
+        "pairs",
+        "teacher",
+        "student",
+        "both_right",
+        "student_only_right",
+        "teacher_only_right",
+        "both_wrong",
+        "difference",
+        "difference_lower_bound",
+        "lower_bound",
+        "mcnemar_p",
+    )
+)
+
+
+@dataclass(frozen=True)
+class Share:
+    """How often a model was right, with its interval; shares of one."""
+
+    correct: int
+    of: int
+    share: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class GateReport:
+    """A gate's report. `table` are the four counts of the paired comparison; `others` are names and values in words.
+
+    `difference`, `bound` and `margin` are shares; figures that a report lacks are None, and the verdict still stands.
+    """
+
+    verdict: str
+    method: str
+    pairs: int | None
+    margin: float | None
+    alpha: float | None
+    teacher: Share | None
+    student: Share | None
+    difference: float | None
+    bound: float | None
+    mcnemar_p: float | None
+    table: dict[str, int]
+    others: tuple[tuple[str, object], ...]
+
+
+def read(gate: Mapping[str, Any] | None) -> GateReport | None:
+    """Turn a registry row's report into figures; None where the gate has not decided."""
+    if gate is None:
+        return None
+    counts = ("both_right", "student_only_right", "teacher_only_right", "both_wrong")
+    return GateReport(
+        verdict=str(gate.get("verdict", "the report says no verdict")),
+        method=str(gate.get("method", "")),
+        pairs=gate.get("pairs"),
+        margin=gate.get("margin"),
+        alpha=gate.get("alpha"),
+        teacher=_share(gate.get("teacher")),
+        student=_share(gate.get("student")),
+        difference=gate.get("difference"),
+        bound=gate.get("difference_lower_bound"),
+        mcnemar_p=gate.get("mcnemar_p"),
+        table={name: gate[name] for name in counts if name in gate},
+        others=tuple(_plain({name: value for name, value in gate.items() if name not in SHOWN})),
+    )
+
+
+def _share(value: object) -> Share | None:
+    if not isinstance(value, Mapping) or "share" not in value:
+        return None
+    return Share(value["correct"], value["of"], value["share"], value["low"], value["high"])
+
+
+def _plain(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, object]]:
+    found: list[tuple[str, object]] = []
+    for name, value in values.items():
+        words = f"{prefix} {name}".strip().replace("_", " ")
+        if isinstance(value, Mapping):
+            found += _plain(value, words)
+        elif isinstance(value, list):
+            found.append((words, ", ".join(map(str, value))))
+        elif value is not None:
+            found.append((words, value))
+    return found

@@ -1,0 +1,201 @@
+"""The queue, an alert with its evidence, and the decision about it."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from typing import Any, cast, get_args
+
+from fastapi import APIRouter
+from sqlalchemy import Connection
+from starlette.responses import Response
+
+from dashboards.console import cases, redaction, reveals
+from dashboards.console.cases import Case
+from dashboards.console.drawing import Mark
+from dashboards.console.traffic import Figures, days_back
+from dashboards.console.visit import Console, Reader, Text, Visit, Writer, go
+from gateway.ledger import alerts, audit, consents, declared_uses, enforcement, registry
+from gateway.ledger.alerts import Alert, Decision
+from gateway.ledger.errors import InvalidValue, LedgerError, NotFound
+from gateway.ledger.identifiers import now
+
+router = APIRouter()
+
+STATES = ("open", "confirmed", "dismissed", "all")
+EXPIRIES = (1, 3, 7, 30)
+EXAMPLES = 3
+CURVE_DAYS = 28
+
+
+@router.get("/")
+def show_queue(visit: Reader, state: str = "open", severity: str = "", q: str = "") -> Response:
+    """Show the alerts of one state, the most pressing first."""
+    figures = visit.console.traffic.figures()
+    with visit.console.database.read() as connection:
+        everything = alerts.every(connection)
+        measures = enforcement.in_force(connection)
+    shown = [alert for alert in everything if _matches(alert, state, severity, q.strip().lower())]
+    waiting = cases.queue([alert for alert in everything if alert.state == "open"], figures, measures)
+    leaking = sum(case.rate for case in waiting)
+    return visit.page(
+        "queue.html",
+        queue=cases.queue(shown, figures, measures),
+        counts={name: sum(1 for alert in everything if name in (alert.state, "all")) for name in STATES},
+        state=state,
+        severity=severity,
+        severities=tuple(reversed(alerts.SEVERITIES)),
+        q=q,
+        leaking=leaking,
+        leaking_cost=leaking * visit.console.settings.teacher.nano_prices[1],
+        quiet=_quiet(everything, figures),
+    )
+
+
+@router.get("/alerts/{alert_id}")
+def show_alert(visit: Reader, alert_id: str, revealed: str = "", decided: bool = False) -> Response:
+    """Show one alert with its evidence."""
+    return _alert_page(visit, alert_id, revealed=revealed, done=decided)
+
+
+@router.post("/alerts/{alert_id}/decide")
+def decide(visit: Writer, alert_id: str, decision: Text = "", days: Text = "7", note: Text = "") -> Response:
+    """Close an alert by this operator's decision; what the ledger refuses is said on the page, with its remedy."""
+    try:
+        if decision not in get_args(Decision):
+            raise InvalidValue("nothing was decided: choose dismiss, divert or suspend first")
+        if days not in map(str, EXPIRIES):
+            raise InvalidValue(f"nothing was decided: choose an expiry of {', '.join(map(str, EXPIRIES))} days")
+        with visit.console.database.write() as connection:
+            choice = cast(Decision, decision)
+            alerts.decide(connection, alert_id, choice, visit.operator, note, timedelta(days=int(days)))
+    except NotFound:
+        raise
+    except LedgerError as error:
+        status = 422 if isinstance(error, InvalidValue) else 409
+        form = {"decision": decision, "days": days, "note": note}
+        return _alert_page(visit, alert_id, problem=str(error), form=form, status=status)
+    return go(f"/alerts/{alert_id}?decided=1")
+
+
+@router.post("/alerts/{alert_id}/reveal")
+def reveal(visit: Writer, alert_id: str, reason: Text = "") -> Response:
+    """Open the examples to this operator for ten minutes, for a reason that the audit log keeps."""
+    try:
+        with visit.console.database.write() as connection:
+            alert = alerts.get(connection, alert_id)
+            reveal_id = reveals.ask(
+                connection, visit.operator, alert.account, _place(alert_id), _examples(alert), reason
+            )
+    except InvalidValue as error:
+        return _alert_page(visit, alert_id, reveal_problem=str(error), status=422)
+    return go(f"/alerts/{alert_id}?revealed={reveal_id}#examples")
+
+
+def _alert_page(
+    visit: Visit,
+    alert_id: str,
+    *,
+    revealed: str = "",
+    done: bool = False,
+    problem: str = "",
+    reveal_problem: str = "",
+    form: dict[str, str] | None = None,
+    status: int = 200,
+) -> Response:
+    console = visit.console
+    figures = console.traffic.figures()
+    with console.database.read() as connection:
+        alert = alerts.get(connection, alert_id)
+        measures = enforcement.in_force(connection)
+        case = cases.build(alert, figures, measures)
+        waiting = cases.queue(alerts.every(connection, state="open"), figures, measures)
+        opened = reveals.find(connection, visit.operator, alert.account, _place(alert_id), revealed)
+        values = _account_facts(connection, alert)
+        marks = _marks(connection, alert)
+    days = _curve_days(case)
+    return visit.page(
+        "alert.html",
+        status,
+        case=case,
+        alert=alert,
+        days=days,
+        tokens=[case.daily.get(day, 0) for day in days],
+        marks=marks,
+        share=_share(case, figures),
+        examples=_example_parts(console, alert),
+        reveal=opened,
+        place_in_queue=_position(waiting, alert_id),
+        next_alert=next((other.alert for other in waiting if other.alert.id != alert_id), None),
+        expiries=EXPIRIES,
+        form=form or {"decision": "", "days": "7", "note": ""},
+        problem=problem,
+        reveal_problem=reveal_problem,
+        done=done and alert.state != "open",
+        **values,
+    )
+
+
+def _account_facts(connection: Connection, alert: Alert) -> dict[str, Any]:
+    return {
+        "promoted": registry.in_state(connection, "promoted"),
+        "uses": declared_uses.of_account(connection, alert.account),
+        "consent": consents.in_force(connection).get(alert.account),
+        "others": [other for other in alerts.every(connection, account=alert.account) if other.id != alert.id],
+        "history": audit.recent(connection, limit=20, subject=alert.account),
+        "now": now(),
+    }
+
+
+def _marks(connection: Connection, alert: Alert) -> list[Mark]:
+    marks = [Mark(alert.opened.date(), "alert")]
+    words = {"suspend": "suspended", "divert": "diverted"}
+    for measure in enforcement.history(connection, alert.account):
+        marks.append(Mark(measure.created.date(), words[measure.action]))
+        if measure.cleared is not None:
+            marks.append(Mark(measure.cleared.date(), "cleared"))
+    if alert.decision == "dismiss" and alert.decided is not None:
+        marks.append(Mark(alert.decided.date(), "dismissed"))
+    return sorted(set(marks), key=lambda mark: mark.day)
+
+
+def _curve_days(case: Case) -> list[date]:
+    span = (now().date() - min([*case.daily, case.alert.opened.date()])).days + 1
+    return days_back(max(cases.QUEUE_DAYS, min(span, CURVE_DAYS)))
+
+
+def _share(case: Case, figures: Figures) -> float | None:
+    """Return the account's part of all teacher tokens since its first day with evidence."""
+    everyone = sum(cell.usage.teacher_tokens for cell in figures.since(case.first_day))
+    own = sum(tokens for day, tokens in case.daily.items() if day >= case.first_day)
+    return own / everyone if everyone else None
+
+
+def _examples(alert: Alert) -> list[str]:
+    return [str(record_id) for record_id in alert.evidence.get("examples", [])][:EXAMPLES]
+
+
+def _example_parts(console: Console, alert: Alert) -> list[dict[str, Any]]:
+    found = []
+    for record_id in _examples(alert):
+        record = console.traffic.record(record_id) or {}
+        found.append({"id": record_id, "record": record, "parts": redaction.parts(record)})
+    return found
+
+
+def _place(alert_id: str) -> str:
+    return f"alert {alert_id}"
+
+
+def _position(waiting: list[Case], alert_id: str) -> int | None:
+    return next((place for place, case in enumerate(waiting, 1) if case.alert.id == alert_id), None)
+
+
+def _matches(alert: Alert, state: str, severity: str, text: str) -> bool:
+    haystack = " ".join([alert.account, *(str(reason.get("text", "")) for reason in alert.reasons)]).lower()
+    return state in (alert.state, "all") and severity in (alert.severity, "") and text in haystack
+
+
+def _quiet(everything: list[Alert], figures: Figures) -> dict[str, Any]:
+    closed = max((alert.decided for alert in everything if alert.decided is not None), default=None)
+    since = figures.since(closed.date() if closed else None)
+    return {"closed": closed, "requests": sum(cell.usage.requests for cell in since)}

@@ -1,0 +1,173 @@
+"""Numbers, money and times as people read them; every one is a Jinja filter of the same name."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+from markupsafe import Markup, escape
+
+from gateway.ledger.identifiers import now, to_rfc3339
+
+THIN_SPACE = "\u2009"
+NO_BREAK = "\u00a0"
+NANO = 1_000_000_000
+MINUTE, HOUR, DAY = 60, 3600, 86_400
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    """Write a number with thin spaces between thousands; – for none."""
+    return "–" if value is None else f"{value:,.{digits}f}".replace(",", THIN_SPACE).replace("-", "−")
+
+
+def compact(value: float | None) -> str:
+    """Write a count in three figures, such as `1.94 M`, `35 k` or `812`."""
+    if value is None:
+        return "–"
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            scaled = value / size
+            digits = 2 if abs(scaled) < 10 and unit != "k" else 1 if abs(scaled) < 100 else 0
+            return f"{scaled:.{digits}f}{NO_BREAK}{unit}"
+    return number(value)
+
+
+def money(nano_dollars: int | None) -> str:
+    """Write nano-dollars as dollars: cents from one dollar on, more figures below, so that small is not nothing."""
+    if nano_dollars is None:
+        return "–"
+    dollars = nano_dollars / NANO
+    if nano_dollars == 0 or abs(dollars) >= 1:
+        digits = 2
+    elif abs(dollars) >= 0.01:
+        digits = 3
+    else:
+        digits = 5
+    return ("−" if dollars < 0 else "") + f"${number(abs(dollars), digits)}"
+
+
+def price(nano_dollars_per_token: int | None) -> str:
+    """Write a price per token as dollars per million tokens."""
+    return "–" if nano_dollars_per_token is None else f"${nano_dollars_per_token / 1000:.2f}"
+
+
+def percent(share: float | None) -> str:
+    """Write a share as a percentage, with one decimal below ten."""
+    if share is None:
+        return "–"
+    digits = 1 if 0 < abs(share) < 0.0995 else 0
+    return f"{share * 100:.{digits}f}{NO_BREAK}%"
+
+
+def measure(value: object, feature: str = "") -> str:
+    """Write a feature's value: shares as percentages, the rest in as many figures as tell something."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return "–" if value is None else str(value)
+    if is_share(feature) and 0 <= value <= 1:
+        return percent(value)
+    if abs(value) >= 10_000:
+        return compact(value)
+    return number(value, 0 if value == round(value) or abs(value) >= 100 else 2 if abs(value) < 10 else 1)
+
+
+def is_share(feature: str) -> bool:
+    """Tell whether a feature is a share of one by its name."""
+    return any(part in ("share", "rate", "ratio", "fraction", "novelty") for part in feature.split("_"))
+
+
+def ago(moment: datetime | None, reference: datetime | None = None) -> str:
+    """Write how long ago a moment was, or in how long it will be."""
+    if moment is None:
+        return "never"
+    seconds = ((reference or now()) - moment).total_seconds()
+    if abs(seconds) < MINUTE:
+        return "just now"
+    text = span(timedelta(seconds=abs(seconds)))
+    return f"{text} ago" if seconds > 0 else f"in {text}"
+
+
+def span(duration: timedelta) -> str:
+    """Write a duration in its largest unit, such as `3 d`."""
+    seconds = duration.total_seconds()
+    for size, unit in ((DAY, "d"), (HOUR, "h"), (MINUTE, "min")):
+        if seconds >= size * (2 if unit == "d" else 1):
+            return f"{seconds / size:.0f}{NO_BREAK}{unit}"
+    return f"{seconds:.0f}{NO_BREAK}s"
+
+
+def clock(moment: datetime) -> str:
+    """Write the exact time in UTC."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def day(value: date | datetime | str) -> str:
+    """Write a day, such as `24 Nov`."""
+    parsed = date.fromisoformat(value[:10]) if isinstance(value, str) else value
+    return f"{parsed.day} {parsed:%b}"
+
+
+def when(moment: datetime | None) -> Markup:
+    """Write a relative time with the exact one on hover and in `datetime`."""
+    if moment is None:
+        return Markup("–")
+    template = '<time datetime="{}" title="{}">{}</time>'
+    return Markup(template).format(to_rfc3339(moment), clock(moment), ago(moment))
+
+
+def short(digest: str) -> Markup:
+    """Write the first twelve characters of a hash or id, the whole on hover."""
+    return Markup('<code title="{}">{}</code>').format(digest, escape(digest[:12]))
+
+
+DEEDS = {
+    "account.create": "made the account",
+    "alert.dismiss": "dismissed the alert",
+    "alert.divert": "confirmed the alert and diverted",
+    "alert.suspend": "confirmed the alert and suspended",
+    "consent.grant": "recorded consent to training",
+    "consent.withdraw": "recorded the withdrawal of consent",
+    "enforce.clear": "cleared what was in force",
+    "enforce.divert": "put a diversion in force",
+    "enforce.suspend": "put a suspension in force",
+    "key.create": "made a key",
+    "key.revoke": "revoked a key",
+    "operator.create": "made the operator",
+    "operator.login": "logged in",
+    "operator.login_failed": "failed to log in",
+    "operator.logout": "logged out",
+    "prompts.reveal": "revealed prompts",
+    "snapshot.approve": "approved the snapshot",
+    "snapshot.propose": "asked for the snapshot",
+    "student.candidate": "recorded that the gate passed it",
+    "student.promote": "promoted it",
+    "student.refused": "recorded that the gate refused it",
+    "student.register": "registered it",
+    "student.retire": "retired it for another",
+    "student.rollback": "rolled it back",
+    "use.declare": "registered a declared use",
+}
+
+
+def deed(action: str) -> str:
+    """Write an audited action as a verb; an action without words of its own stays as it is."""
+    return DEEDS.get(action, action)
+
+
+def label(name: str) -> str:
+    """Write a field's name as words, such as `left out`."""
+    return name.replace("_", " ")
+
+
+def points(share: float | None) -> str:
+    """Write a difference of shares in percentage points, with its sign."""
+    return "–" if share is None else f"{share * 100:+.1f}".replace("-", "−")
+
+
+def plural(count: float, word: str, words: str | None = None) -> str:
+    """Write a count with its noun, such as `1 request` or `2 requests`."""
+    return f"{number(count)} {word if count == 1 else words or word + 's'}"
+
+
+FILTERS = {
+    function.__name__: function
+    for function in (number, compact, money, price, percent, points, measure, ago, span, clock, day, when, short)
+} | {function.__name__: function for function in (plural, deed, label)}
