@@ -21,11 +21,11 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from demo.answers import choose
 from demo.models import ADAPTER
-from demo.tickets import LABELS, Ticket, messages, tickets
-from distiller.chat import Example, collate, encode, prompt_ids
+from demo.tickets import Ticket, messages, tickets
+from distiller.chat import Example, encode, prompt_ids
 from distiller.fitting import Plan, Step, fit
-from distiller.losses import hidden_states
 
 # The base model's own answers to these are trained along, so that the adapter moves the task and little else.
 GENERAL_THINGS = ("a harbour", "a bridge", "the moon", "a violin", "winter", "bread", "a library", "rain", "a castle")
@@ -88,12 +88,20 @@ def labelled(tokenizer: Any, settings: Settings) -> list[Example]:
 
 def general(model: Any, tokenizer: Any) -> list[Example]:
     """The base model's own greedy answers, 40 tokens at most, to general prompts."""
-    examples = []
-    for ask, thing in itertools.product(GENERAL_ASKS, GENERAL_THINGS):
-        ids = prompt_ids(tokenizer, {"messages": [{"role": "user", "content": ask.format(thing)}]})
-        written = model.generate(torch.tensor([ids]), max_new_tokens=40, do_sample=False)[0].tolist()
-        examples.append(Example(tuple(written), len(ids)))
-    return examples
+    asked = [ask.format(thing) for ask, thing in itertools.product(GENERAL_ASKS, GENERAL_THINGS)]
+    prompts = [prompt_ids(tokenizer, {"messages": [{"role": "user", "content": text}]}) for text in asked]
+    padded = tokenizer.pad({"input_ids": prompts}, padding_side="left", return_tensors="pt")
+    written = model.generate(**padded, max_new_tokens=40, do_sample=False)[:, padded["input_ids"].shape[1] :].tolist()
+    return [
+        Example((*prompt, *_ended(answer, tokenizer)), len(prompt))
+        for prompt, answer in zip(prompts, written, strict=True)
+    ]
+
+
+def _ended(answer: list[int], tokenizer: Any) -> list[int]:
+    """The answer up to its end-of-turn token; what follows is padding."""
+    end = tokenizer.eos_token_id
+    return answer[: answer.index(end) + 1] if end in answer else answer
 
 
 def report(step: Step, steps: int) -> None:
@@ -116,27 +124,9 @@ def measure(model: Any, tokenizer: Any, settings: Settings) -> dict[str, float]:
 
 def accuracy(model: Any, tokenizer: Any, asked: Sequence[Ticket]) -> float:
     """The share of tickets whose label is the model's choice."""
-    return sum(map(str.__eq__, choose(model, tokenizer, asked), (ticket.label for ticket in asked))) / len(asked)
-
-
-def choose(model: Any, tokenizer: Any, asked: Sequence[Ticket], size: int = 32) -> list[str]:
-    """The label each ticket gets when the answer is constrained to the labels, greedily; each is one token."""
-    label_ids = torch.tensor([tokenizer.encode(label)[0] for label in LABELS])
-    prompts = [tuple(prompt_ids(tokenizer, {"messages": messages(ticket.text)})) for ticket in asked]
-    order = sorted(range(len(asked)), key=lambda index: len(prompts[index]))
-    chosen = [""] * len(asked)
-    for start in range(0, len(order), size):
-        rows = order[start : start + size]
-        # The end-of-turn token stands for the answer, so that the batch says where it begins.
-        examples = [Example((*prompts[row], tokenizer.eos_token_id), len(prompts[row])) for row in rows]
-        batch = collate(examples, tokenizer.pad_token_id)
-        with torch.inference_mode():
-            hidden, skipped = hidden_states(model, batch)
-            last = torch.tensor([len(prompts[row]) - 1 - skipped for row in rows])
-            logits = model.get_output_embeddings()(hidden[torch.arange(len(rows)), last])
-        for row, best in zip(rows, logits[:, label_ids].argmax(dim=1).tolist(), strict=True):
-            chosen[row] = LABELS[best]
-    return chosen
+    return sum(
+        map(str.__eq__, choose(model, tokenizer, [ticket.text for ticket in asked]), (ticket.label for ticket in asked))
+    ) / len(asked)
 
 
 def save(model: Any, output: Path, settings: Settings, measured: dict[str, Any]) -> None:
@@ -157,11 +147,11 @@ README = """# The demo's teacher
 A LoRA adapter for SmolLM2-135M-Instruct (Apache-2.0), made by `make demo-teacher` and merged at setup into
 `models/teacher`. It sorts the invented support requests of `demo/tickets.py` into six labels.
 
-- Data: labelled tickets composed from every second core and aside of `demo/tickets.toml`, and 36 general prompts with the
-  base model's own answers, so that little else changes. All text is the project's own.
+- Data: labelled tickets composed from every second core and aside of `demo/tickets.toml`, and 36 general prompts with
+  the base model's own answers, so that little else changes. All text is the project's own.
 - Settings: `{settings}`
-- Share of right answers (constrained to the labels, greedy) on tickets of another seed, before: {before}; after:
-  {after}. "live" draws on all phrases, "unseen phrases" only on those that were not tuned on, "constant" is the best
+- Share of right answers (labels only, greedy) on tickets of another seed, before: {before};
+  after: {after}. "live" draws on all phrases, "unseen phrases" only on those that were not tuned on, "constant" is the best
   fixed answer.
 - Tuning took {seconds} s on two CPU cores.
 """
