@@ -1,0 +1,127 @@
+"""Who calls: a key, looked up in the control state in memory; the request path asks no database."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from gateway.errors import NoControlState, Unauthenticated
+from gateway.ledger import control
+from gateway.ledger.accounts import Account
+from gateway.ledger.control import ControlState
+from gateway.ledger.database import Database
+from gateway.ledger.errors import LedgerError
+from gateway.ledger.keys import Key, hash_key
+
+POLL_S = 0.2
+
+logger = logging.getLogger(__name__)
+
+
+class ControlFollower:
+    """Keeps the control state of this process: a thread that polls the revision and reloads when it moves.
+
+    While the database is away the last good state serves for `max_age_s`. `on_load` gets every new state, in the
+    thread. The database is only read, never made here: a file that vanished must not come back empty, which would turn
+    every key into an unknown one.
+    """
+
+    def __init__(self, url: str, max_age_s: float, on_load: Callable[[ControlState], None]) -> None:
+        self._url = url
+        self._max_age_s = max_age_s
+        self._on_load = on_load
+        self._state: ControlState | None = None
+        self._confirmed = 0.0  # time.monotonic() when the database last said that the state is the newest
+        self._reachable = True
+        self._file: tuple[int, int] | None = None
+        self._database: Database | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="control-follower", daemon=True)
+
+    def start(self) -> None:
+        """Try once to load the state, so that a healthy start serves at once, then follow it in the thread."""
+        self.poll()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stop.set()
+        self._thread.join(timeout=5.0)
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the database last confirmed the state; infinite without one."""
+        return time.monotonic() - self._confirmed if self._state is not None else float("inf")
+
+    def current(self) -> ControlState:
+        """Return the state to decide by; `NoControlState` when there is none or it is too old."""
+        state = self._state
+        if state is None:
+            raise NoControlState("The service is starting: try again shortly.")
+        if self.age_s > self._max_age_s:
+            raise NoControlState("The service can't check keys at the moment: try again shortly.", retry_after=5.0)
+        return state
+
+    def poll(self) -> None:
+        """Ask for the revision and load the state when it is new; a failure is logged once, when it begins."""
+        try:
+            self._poll()
+        except (sa.exc.SQLAlchemyError, OSError, LedgerError, ValueError) as error:
+            if self._reachable:
+                logger.warning("control plane unreachable, its last state serves: %s", error)
+            self._reachable = False
+
+    def _poll(self) -> None:
+        asked = time.monotonic()
+        database = self._open()
+        state = self._state
+        if state is None or not self._reachable or database.revision() != state.revision:
+            loaded = control.load(database)
+            self._on_load(loaded)
+            self._state = loaded
+        if not self._reachable:
+            logger.warning("control plane reachable again")
+        self._reachable = True
+        self._confirmed = asked
+
+    def _open(self) -> Database:
+        path = sa.make_url(self._url).database if self._url.startswith("sqlite") else None
+        if path:
+            found = Path(path).stat()
+            if self._file != (found.st_dev, found.st_ino) and self._database is not None:
+                # SQLite would go on reading a file that was replaced.
+                self._database.close()
+                self._database, self._reachable = None, False
+            self._file = (found.st_dev, found.st_ino)
+        if self._database is None:
+            self._database = Database(self._url)
+        return self._database
+
+    def _run(self) -> None:
+        while not self._stop.wait(POLL_S):
+            try:
+                self.poll()
+            except Exception:
+                # The thread is what makes revocations binding: it must outlive what we did not foresee.
+                logger.exception("the control state could not be followed")
+                self._reachable = False
+        if self._database is not None:
+            self._database.close()
+
+
+def authenticate(headers: dict[bytes, bytes], secret: bytes, state: ControlState) -> tuple[Account, Key]:
+    """Return the account and key of a bearer token; `Unauthenticated` only for an unknown or revoked key."""
+    scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+    token = token.strip()
+    if scheme.lower() != b"bearer" or not token:
+        raise Unauthenticated("You didn't provide an API key: send it in a header, Authorization: Bearer YOUR_KEY.")
+    key = state.keys.get(hash_key(secret, token.decode("latin-1")))
+    account = state.accounts.get(key.account) if key is not None else None
+    if key is None or account is None:
+        raise Unauthenticated("Incorrect API key provided: ask the operator of this service for a valid one.")
+    return account, key

@@ -1,0 +1,1 @@
+"""Limits: how much a key may do in a time."""

@@ -1,0 +1,85 @@
+"""Every metric of a gateway worker, on one screen: OpenTelemetry's GenAI names where they exist, else `spiritsafe_…`.
+
+No label names an account, a key or an end user. Label values are bounded: models come from settings and registry, codes
+from the error tree.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68)
+_FIRST_TOKEN = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0)
+_TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576)
+_OVERHEAD = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
+
+
+class GatewayMetrics:
+    """The worker's own registry and what is in it."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        operation = ("gen_ai_operation_name", "gen_ai_response_model")
+        self.duration = Histogram(
+            "gen_ai_server_request_duration_seconds",
+            "Time from a request's arrival to its last byte.",
+            (*operation, "error_type"),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.time_to_first_token = Histogram(
+            "gen_ai_server_time_to_first_token_seconds",
+            "Time from a request's arrival to the first content of its stream.",
+            operation,
+            buckets=_FIRST_TOKEN,
+            registry=registry,
+        )
+        self.tokens = Histogram(
+            "gen_ai_client_token_usage",
+            "Tokens of a request, by gen_ai_token_type input or output.",
+            (*operation, "gen_ai_token_type"),
+            buckets=_TOKENS,
+            registry=registry,
+        )
+        self.requests = Counter(
+            "spiritsafe_requests",
+            "Requests of known keys, by endpoint, model, class of the status sent and route reason.",
+            ("endpoint", "model", "status", "reason"),
+            registry=registry,
+        )
+        self.refusals = Counter(
+            "spiritsafe_refusals",
+            "Requests that got an error, by its code; requests without a valid key are in here only.",
+            ("reason",),
+            registry=registry,
+        )
+        self.overhead = Histogram(
+            "spiritsafe_overhead_seconds",
+            "Time spent in the gateway itself.",
+            buckets=_OVERHEAD,
+            registry=registry,
+        )
+        self.retries = Counter(
+            "spiritsafe_client_retries", "Requests that the client's SDK marked as its own retries.", registry=registry
+        )
+        self.unrecorded = Counter(
+            "spiritsafe_spool_drops",
+            "Records that the spool did not take, by what on_spool_failure did with the request.",
+            ("policy",),
+            registry=registry,
+        )
+        self.in_flight = Gauge("spiritsafe_requests_in_flight", "Requests under way.", registry=registry)
+        self.control_age = Gauge(
+            "spiritsafe_control_state_age_seconds",
+            "Time since the control plane last confirmed the keys in memory (-1: none was loaded yet).",
+            registry=registry,
+        )
+        self.backend_up = Gauge(
+            "spiritsafe_backend_up", "Is the backend up (1) or down (0)?", ("model", "backend"), registry=registry
+        )
+        self.backend_inflight = Gauge(
+            "spiritsafe_backend_requests_in_flight",
+            "Requests that this worker has open with the backend.",
+            ("model", "backend"),
+            registry=registry,
+        )

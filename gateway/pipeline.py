@@ -1,0 +1,215 @@
+"""The whole path of a request, read from top to bottom: authenticate → admit → route → relay → record.
+
+Steps do not know each other; each leaves what it found in the `Exchange`. Every way out is an answer in OpenAI's form
+with a request id, and for a known key a record: success, refusal, a client that left, our own bug.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.types import Receive, Scope, Send
+
+from gateway.admission import check_enforcement, check_rate
+from gateway.authentication import ControlFollower, authenticate
+from gateway.errors import ClientLeft, GatewayError, InternalError, NotRecorded, Refused
+from gateway.fleet.connection import UpstreamClient
+from gateway.ledger.control import ControlState
+from gateway.ledger.identifiers import now
+from gateway.limits.bucket import RequestLimiter
+from gateway.metrics import GatewayMetrics
+from gateway.protocol.asgi import ClientPresence, HeaderList, check_form, headers_of, read_body, send_answer
+from gateway.protocol.exchange import Exchange, Route
+from gateway.protocol.preferences import parse_preferences
+from gateway.protocol.requests import Endpoint, InferenceRequest, parse_request
+from gateway.recording import Recorder
+from gateway.routing import AUTO, Candidate, Catalogue, RouteDecision, Router, RouteRequest
+from gateway.settings import GatewaySettings
+from gateway.streaming import Deadlines, Relay
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The collaborators of all requests; `catalogue` gives the models as the control state last had them."""
+
+    settings: GatewaySettings
+    secret: bytes
+    control: ControlFollower
+    catalogue: Callable[[], Catalogue]
+    limiter: RequestLimiter
+    router: Router
+    client: UpstreamClient
+    recorder: Recorder
+    metrics: GatewayMetrics
+
+    async def handle(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request; raises nothing but cancellation."""
+        exchange = new_exchange(endpoint, scope)
+        self.metrics.in_flight.inc()
+        try:
+            await self._serve(exchange, receive, send)
+        except GatewayError as error:
+            await self._refuse(exchange, send, error)
+        except Exception:
+            logger.exception("a request failed by our own fault", extra={"request_id": exchange.request_id})
+            await self._refuse(exchange, send, InternalError(exchange.request_id))
+        finally:
+            self.metrics.in_flight.dec()
+
+    async def list_models(self, scope: Scope, send: Send) -> None:
+        """Answer GET /v1/models, or /v1/models/NAME, with what the caller may name; this is no record."""
+        exchange = new_exchange("chat.completions", scope)
+        try:
+            state = self.control.current()
+            account, _ = authenticate(exchange.headers, self.secret, state)
+            check_enforcement(state, account, now())
+            answer = self._models(scope["path_params"].get("model"), account.operator)
+            await send_answer(send, 200, base_headers(exchange), json.dumps(answer).encode())
+        except GatewayError as error:
+            await self._refuse(exchange, send, error)
+
+    def _models(self, name: str | None, operator: bool) -> dict[str, Any]:
+        catalogue = self.catalogue()
+        if name is not None:
+            return model_object(name if name == AUTO else catalogue.named(name, operator).name)
+        names = [AUTO, *(candidate.name for candidate in catalogue.visible(operator))]
+        return {"object": "list", "data": [model_object(found) for found in names]}
+
+    async def _serve(self, exchange: Exchange, receive: Receive, send: Send) -> None:
+        check_form(exchange.headers, self.settings.max_body_bytes)
+        state = self.control.current()
+        exchange.account, exchange.key = authenticate(exchange.headers, self.secret, state)
+        request = await self._read(exchange, receive)
+        diverted = self._admit(exchange, state)
+        candidate = self._route(exchange, request, diverted)
+        self.recorder.start(exchange)
+        async with ClientPresence(receive, send) as presence:
+            await self._relay(exchange, request, candidate, presence.send).run()
+
+    async def _read(self, exchange: Exchange, receive: Receive) -> InferenceRequest:
+        raw = await read_body(receive, self.settings.max_body_bytes, self.settings.body_timeout_s)
+        exchange.timing.body_read = time.perf_counter()
+        exchange.request = parse_request(exchange.endpoint, raw)
+        exchange.preferences = parse_preferences(exchange.headers)
+        if exchange.headers.get(b"x-stainless-retry-count", b"0") != b"0":
+            self.metrics.retries.inc()
+        return exchange.request
+
+    def _admit(self, exchange: Exchange, state: ControlState) -> bool:
+        """Return whether the account is diverted; raises when the request may not go on."""
+        assert exchange.account is not None
+        assert exchange.key is not None
+        diverted = check_enforcement(state, exchange.account, now())
+        exchange.answer_headers, refusal = check_rate(self.limiter, exchange.key)
+        if refusal is not None:
+            raise refusal
+        return diverted
+
+    def _route(self, exchange: Exchange, request: InferenceRequest, diverted: bool) -> Candidate:
+        catalogue = self.catalogue()
+        if request.model == AUTO:
+            wanted = RouteRequest(request, exchange.preferences, diverted)
+            decision = self.router.choose(wanted, catalogue.automatic())
+        else:
+            assert exchange.account is not None
+            candidate = catalogue.named(request.model, exchange.account.operator)
+            decision = RouteDecision(candidate, "pinned", candidate.student.task if candidate.student else None)
+        exchange.route = route_of(decision)
+        return decision.candidate
+
+    def _relay(self, exchange: Exchange, request: InferenceRequest, candidate: Candidate, send: Send) -> Relay:
+        total = self.settings.total_timeout_s
+        if not request.stream and exchange.preferences.deadline_s is not None:
+            # The caller gives up then; a stream's bytes and pings renew its patience.
+            total = min(total, exchange.preferences.deadline_s)
+        return Relay(
+            self.client,
+            exchange,
+            request,
+            candidate.pool,
+            send,
+            lambda status, error: self._settle(exchange, status, error),
+            lambda: success_headers(exchange),
+            Deadlines(self.settings.ping_interval_s, self.settings.first_token_timeout_s, total),
+        )
+
+    def _settle(self, exchange: Exchange, status: int, error: GatewayError | None) -> None:
+        """Record how it ended, once, before the client has the last byte; `NotRecorded` when that fails and matters."""
+        if exchange.status:
+            return
+        exchange.status = status
+        exchange.error = (error.code or error.type) if error is not None else None
+        if error is not None:
+            self.metrics.refusals.labels(exchange.error).inc()
+        if exchange.account is not None:
+            self.recorder.final(exchange)
+
+    async def _refuse(self, exchange: Exchange, send: Send, error: GatewayError) -> None:
+        try:
+            self._settle(exchange, error.answer_status, error)
+        except NotRecorded:
+            pass  # logged and counted where it was raised; the refusal stands as it is
+        if not isinstance(error, ClientLeft):
+            await send_answer(send, error.answer_status, failure_headers(exchange, error), error.encoded())
+
+
+def new_exchange(endpoint: Endpoint, scope: Scope) -> Exchange:
+    """Begin the story of a request."""
+    peer = scope["client"][0] if scope.get("client") else ""
+    names = tuple(name for name, _ in scope["headers"])
+    return Exchange(endpoint, headers_of(scope), names, peer)
+
+
+def model_object(name: str) -> dict[str, Any]:
+    """Return OpenAI's description of a model."""
+    return {"id": name, "object": "model", "created": 0, "owned_by": "spiritsafe"}
+
+
+def route_of(decision: RouteDecision) -> Route:
+    """Put a decision in the terms of the record."""
+    chosen = decision.candidate
+    return Route(
+        chosen.name,
+        chosen.role,
+        decision.reason,
+        chosen.prices,
+        chosen.teacher_prices,
+        decision.task,
+        decision.adequacy,
+    )
+
+
+def base_headers(exchange: Exchange) -> HeaderList:
+    """Return what every answer carries."""
+    return [
+        (b"x-request-id", exchange.request_id.encode()),
+        (b"openai-processing-ms", b"%d" % exchange.timing.elapsed_ms()),
+        *exchange.answer_headers,
+    ]
+
+
+def success_headers(exchange: Exchange) -> HeaderList:
+    """Return the headers of an answer: who answered and why, what it took here, and its price unless it is a stream."""
+    exchange.timing.begun = time.perf_counter()
+    headers = [*base_headers(exchange), (b"x-spiritsafe-overhead-ms", b"%.3f" % exchange.timing.overhead_ms())]
+    if exchange.route is not None:
+        headers.append((b"x-spiritsafe-model", exchange.route.model.encode()))
+        headers.append((b"x-spiritsafe-route-reason", exchange.route.reason.encode()))
+    if exchange.status:
+        headers.append((b"x-spiritsafe-cost", b"%d" % exchange.cost))
+    return headers
+
+
+def failure_headers(exchange: Exchange, error: GatewayError) -> HeaderList:
+    """Return the headers of an error; a body that was not read to its end takes its connection with it."""
+    headers = [*base_headers(exchange), *error.headers()]
+    if isinstance(error, Refused) and exchange.timing.body_read is None:
+        headers.append((b"connection", b"close"))
+    return headers

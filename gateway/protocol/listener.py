@@ -1,0 +1,64 @@
+"""The listening socket that workers share, and uvicorn's protocol with a bound on slow headers."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+KEEP_ALIVE_S = 75
+HEADER_TIMEOUT_S = 30.0
+BACKLOG = 2048
+
+
+def reserve(host: str, port: int) -> socket.socket:
+    """Bind an address that other processes may bind too (SO_REUSEPORT), without listening; port 0 takes a free one."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind((host, port))
+    return listener
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Open a listening socket that other processes may open too."""
+    listener = reserve(host, port)
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+    return listener
+
+
+class BoundedHttpProtocol(HttpToolsProtocol):
+    """Closes a connection whose request headers do not arrive in time; uvicorn bounds idle connections only."""
+
+    _headers_due: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Start the clock for the first request."""
+        super().connection_made(transport)
+        self._await_headers()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clock."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """Start the clock for a further request."""
+        super().on_message_begin()
+        self._await_headers()
+
+    def on_headers_complete(self) -> None:
+        """Stop the clock: from here on the body's own time-out counts."""
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def _await_headers(self) -> None:
+        if self._headers_due is None:
+            self._headers_due = self.loop.call_later(HEADER_TIMEOUT_S, self.transport.close)
+
+    def _stop_waiting(self) -> None:
+        if self._headers_due is not None:
+            self._headers_due.cancel()
+            self._headers_due = None

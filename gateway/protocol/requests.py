@@ -1,0 +1,166 @@
+"""The fields of an OpenAI request that we read; the body itself goes on as it came where nothing must change."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, NoReturn
+
+from gateway.errors import BadRequest, UnsupportedParameter
+from gateway.ledger.fingerprint import task_skeleton
+
+Endpoint = Literal["chat.completions", "completions"]
+
+# vLLM's extensions that hand out more of the model than OpenAI's API does; each is harmless when null (or false).
+_DENIED = ("prompt_logprobs", "logprob_token_ids", "kv_transfer_params")
+_DENIED_FLAGS = ("return_token_ids", "return_tokens_as_token_ids", "return_routed_experts", "return_prompt_text")
+_MOST_LOGPROBS = {"top_logprobs": 20, "logprobs": 5}  # OpenAI's own bounds, for chat and for completions
+_METADATA_PAIRS, _METADATA_KEY, _METADATA_VALUE = 16, 64, 512
+
+RECORDED_PARAMETERS = (
+    "temperature",
+    "top_p",
+    "n",
+    "seed",
+    "max_tokens",
+    "max_completion_tokens",
+    "stop",
+    "logprobs",
+    "top_logprobs",
+    "logit_bias",
+    "stream",
+    "response_format",
+)
+
+
+@dataclass(frozen=True)
+class InferenceRequest:
+    """One request. `raw` are the body's bytes as sent, `body` what they say."""
+
+    endpoint: Endpoint
+    raw: bytes
+    body: dict[str, Any]
+    model: str
+    stream: bool
+
+    @cached_property
+    def skeleton(self) -> str:
+        """The hash of endpoint, system prompt, tools and output format; made once, used by routing and the record."""
+        return task_skeleton(self.endpoint, self.body)
+
+    @property
+    def wants_usage(self) -> bool:
+        """Did the client ask for the usage chunk at the end of its stream?"""
+        return bool(self._stream_options.get("include_usage"))
+
+    @property
+    def wants_continuous_usage(self) -> bool:
+        """Did the client ask for usage in every chunk (vLLM's extension)?"""
+        return bool(self._stream_options.get("include_usage") and self._stream_options.get("continuous_usage_stats"))
+
+    @property
+    def store(self) -> bool:
+        """OpenAI's opt-in to training; only an explicit `true` counts."""
+        return self.body.get("store") is True
+
+    @property
+    def _stream_options(self) -> dict[str, Any]:
+        options = self.body.get("stream_options")
+        return options if isinstance(options, dict) else {}
+
+    def upstream_body(self, served_name: str) -> bytes:
+        """Return the body for the backend: its name of the model, and for a stream usage in every chunk."""
+        if not self.stream and served_name == self.model:
+            return self.raw
+        body = {**self.body, "model": served_name}
+        if self.stream:
+            body["stream_options"] = {**self._stream_options, "include_usage": True, "continuous_usage_stats": True}
+        return json.dumps(body, separators=(",", ":")).encode()
+
+
+def parse_request(endpoint: Endpoint, raw: bytes) -> InferenceRequest:
+    """Read a body; `BadRequest` or `UnsupportedParameter` for what we look at, the rest is the backend's to judge."""
+    body = _parse_object(raw)
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise BadRequest('You must provide a model parameter: a model\'s name, or "auto".', param="model")
+    stream = body.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        raise BadRequest("'stream' must be true or false.", param="stream")
+    _check_input(endpoint, body)
+    _check_denied(endpoint, body)
+    _check_metadata(body.get("metadata"))
+    return InferenceRequest(endpoint, raw, body, model, bool(stream))
+
+
+def _parse_object(raw: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(raw.decode(), parse_constant=_refuse_constant)
+        if b"\\ud" in raw or b"\\uD" in raw:
+            # A lone surrogate is valid JSON and no valid text: nothing behind us could encode it.
+            json.dumps(body, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"We could not parse the JSON body of your request: {_reason(error)}.") from None
+    if not isinstance(body, dict):
+        raise BadRequest("The body must be a JSON object.")
+    return body
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, UnicodeError):
+        return "it is not valid UTF-8 text"
+    return str(error)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _check_input(endpoint: Endpoint, body: dict[str, Any]) -> None:
+    if endpoint == "completions":
+        if "prompt" not in body:
+            raise BadRequest("You must provide a prompt parameter.", param="prompt")
+        return
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise BadRequest("'messages' must be a list with at least one message.", param="messages")
+    for index, message in enumerate(messages):
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise BadRequest(f"messages[{index}] must be an object with a role.", param=f"messages[{index}]")
+
+
+def _check_denied(endpoint: Endpoint, body: dict[str, Any]) -> None:
+    for name in _DENIED:
+        if body.get(name) is not None:
+            raise UnsupportedParameter(name)
+    for name in _DENIED_FLAGS:
+        if body.get(name):
+            raise UnsupportedParameter(name)
+    if endpoint == "completions" and body.get("echo") and body.get("logprobs") is not None:
+        raise UnsupportedParameter("echo", "together with logprobs it would give the prompt's log-probabilities")
+    name = "top_logprobs" if endpoint == "chat.completions" else "logprobs"
+    asked, most = body.get(name), _MOST_LOGPROBS[name]
+    if isinstance(asked, (int, float)) and not isinstance(asked, bool) and not 0 <= asked <= most:
+        raise UnsupportedParameter(name, f"it must be between 0 and {most}")
+
+
+def _check_metadata(metadata: object) -> None:
+    if metadata is None:
+        return
+    if not isinstance(metadata, dict) or len(metadata) > _METADATA_PAIRS:
+        raise BadRequest(f"'metadata' must be an object of at most {_METADATA_PAIRS} pairs.", param="metadata")
+    for key, value in metadata.items():
+        if not isinstance(value, str) or len(key) > _METADATA_KEY or len(value) > _METADATA_VALUE:
+            text = f"'metadata' takes keys of {_METADATA_KEY} characters and texts of {_METADATA_VALUE} at most."
+            raise BadRequest(text, param="metadata")
+
+
+def tool_names(body: dict[str, Any]) -> list[str]:
+    """Return the names of the declared tools."""
+    tools = body.get("tools")
+    declared = tools if isinstance(tools, list) else []
+    functions = [tool.get("function") for tool in declared if isinstance(tool, dict)]
+    return [str(function["name"]) for function in functions if isinstance(function, dict) and "name" in function]

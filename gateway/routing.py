@@ -1,0 +1,194 @@
+"""Which model answers: a name pins it, `auto` means the cheapest adequate candidate. Every decision has its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from gateway.adequacy import Adequacy, AdequacyFiles
+from gateway.errors import ModelNotFound
+from gateway.fleet.backends import Fleet, Pool
+from gateway.ledger.registry import Student
+from gateway.protocol.exchange import Prices
+from gateway.protocol.preferences import Preferences
+from gateway.protocol.requests import InferenceRequest
+from gateway.settings import ModelSettings, Settings
+
+AUTO = "auto"
+
+Reason = Literal[
+    "pinned", "adequate", "no_student", "not_task", "too_far", "unhealthy", "policy", "stakes", "quality_floor"
+]
+# How near a student came to answering; the nearest one's reason is the reason for the teacher.
+_NEARNESS: tuple[Reason, ...] = ("no_student", "not_task", "quality_floor", "too_far", "unhealthy")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model that may answer. `teacher_prices`: what its teacher costs; `lower_bound`: the gate's, on correctness."""
+
+    name: str
+    role: Literal["teacher", "student"]
+    pool: Pool
+    prices: Prices
+    teacher_prices: Prices
+    student: Student | None = None
+    adequacy: Adequacy | None = None
+    lower_bound: float | None = None
+
+    @property
+    def price(self) -> int:
+        """What candidates are compared by, in nano-dollars: one input and one output token."""
+        return sum(self.prices)
+
+
+@dataclass(frozen=True)
+class RouteRequest:
+    """What a router looks at. `diverted`: policy sends this account's `auto` traffic to a student."""
+
+    request: InferenceRequest
+    preferences: Preferences = field(default_factory=Preferences)
+    diverted: bool = False
+
+
+@dataclass(frozen=True)
+class RouteDecision:
+    """Who answers and why; `task` and `adequacy` (the distance) where they were looked at and the text was near."""
+
+    candidate: Candidate
+    reason: Reason
+    task: str | None = None
+    adequacy: float | None = None
+
+
+class Router(Protocol):
+    """The seam: one method. `candidates` are the teacher and every promoted student."""
+
+    def choose(self, request: RouteRequest, candidates: Sequence[Candidate]) -> RouteDecision:
+        """Choose the candidate that answers an `auto` request; never fails while there is a teacher."""
+        ...
+
+
+class CheapestRouter:
+    """The cheapest candidate that is adequate; the teacher always is."""
+
+    def choose(self, request: RouteRequest, candidates: Sequence[Candidate]) -> RouteDecision:
+        """Take the cheapest student that is adequate and up, else the teacher with the nearest one's reason."""
+        teacher = next(candidate for candidate in candidates if candidate.role == "teacher")
+        students = [candidate for candidate in candidates if candidate.role == "student"]
+        if request.diverted and students:
+            return self._diverted(request, students, teacher)
+        if not students:
+            return RouteDecision(teacher, "no_student")
+        if request.preferences.high_stakes:
+            return RouteDecision(teacher, "stakes")
+        judged = [_judge(request, candidate) for candidate in students]
+        adequate = [decision for decision in judged if decision.reason == "adequate"]
+        if adequate:
+            best = min(adequate, key=lambda decision: decision.candidate.price)
+            cheaper = best.candidate.price <= teacher.price
+            return best if cheaper else RouteDecision(teacher, "adequate", best.task, best.adequacy)
+        nearest = max(judged, key=lambda decision: _NEARNESS.index(decision.reason))
+        return RouteDecision(teacher, nearest.reason, nearest.task, nearest.adequacy)
+
+    def _diverted(self, request: RouteRequest, students: Sequence[Candidate], teacher: Candidate) -> RouteDecision:
+        # Diversion overrides adequacy, stakes and floor; a student of the task is still the better one to get.
+        ready = [candidate for candidate in students if candidate.pool.ready]
+        if not ready:
+            return RouteDecision(teacher, "unhealthy")
+        of_task = [
+            candidate for candidate in ready if candidate.adequacy and candidate.adequacy.is_task(request.request)
+        ]
+        chosen = min(of_task or ready, key=lambda candidate: candidate.price)
+        task = chosen.student.task if of_task and chosen.student else None
+        return RouteDecision(chosen, "policy", task)
+
+
+def _judge(request: RouteRequest, candidate: Candidate) -> RouteDecision:
+    """Return a decision whose reason is `adequate`, or why this student does not answer."""
+    rule, floor = candidate.adequacy, request.preferences.quality_floor
+    if rule is None:
+        return RouteDecision(candidate, "unhealthy")
+    if not rule.is_task(request.request):
+        return RouteDecision(candidate, "not_task")
+    if floor is not None and (candidate.lower_bound is None or candidate.lower_bound < floor):
+        return RouteDecision(candidate, "quality_floor")
+    distance = rule.distance_of(request.request)
+    if not rule.is_near(distance):
+        return RouteDecision(candidate, "too_far", None, distance)
+    task = candidate.student.task if candidate.student else None
+    return RouteDecision(candidate, "adequate" if candidate.pool.ready else "unhealthy", task, distance)
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All models by name, as they are in one control state. `students` are those that are served, newest first."""
+
+    base: dict[str, Candidate]
+    students: tuple[Candidate, ...]
+    teacher: Candidate
+
+    def automatic(self) -> list[Candidate]:
+        """Return the candidates of `auto`: the promoted students and the teacher."""
+        promoted = [candidate for candidate in self.students if _state(candidate) == "promoted"]
+        return [*promoted, self.teacher]
+
+    def named(self, name: str, operator: bool) -> Candidate:
+        """Return the model that a caller pinned; `ModelNotFound` for an unknown one and for one that is not theirs.
+
+        `NAME` is a student's promoted version, else its newest; only operators' accounts may call what is not promoted.
+        """
+        if name in self.base:
+            return self.base[name]
+        visible = [candidate for candidate in self.students if operator or _state(candidate) == "promoted"]
+        matching = [candidate for candidate in visible if name in _names(candidate)]
+        promoted = [candidate for candidate in matching if _state(candidate) == "promoted"]
+        for candidate in promoted or matching:
+            return candidate
+        raise ModelNotFound(name)
+
+    def visible(self, operator: bool) -> list[Candidate]:
+        """Return the models that a caller may name."""
+        return [*self.base.values(), *(c for c in self.students if operator or _state(c) == "promoted")]
+
+    def pools(self) -> list[tuple[str, Pool]]:
+        """Return every model's pool of backends."""
+        return [(candidate.name, candidate.pool) for candidate in (*self.base.values(), *self.students)]
+
+
+def build_catalogue(settings: Settings, students: Iterable[Student], fleet: Fleet, files: AdequacyFiles) -> Catalogue:
+    """Put the models of the settings and of the registry together; students' distances are read from disk here."""
+    base = {model.name: _base_candidate(model, settings, fleet) for model in settings.models}
+    newest_first = sorted(students, key=lambda student: (student.name, -student.version))
+    served = tuple(_student_candidate(student, settings, fleet, files) for student in newest_first)
+    fleet.keep(backend.url for c in (*base.values(), *served) for backend in c.pool.backends)
+    return Catalogue(base, served, base[settings.teacher.name])
+
+
+def _base_candidate(model: ModelSettings, settings: Settings, fleet: Fleet) -> Candidate:
+    reference = model if model.role == "teacher" else settings.teacher
+    return Candidate(
+        model.name, model.role, fleet.pool(model.name, model.urls), model.nano_prices, reference.nano_prices
+    )
+
+
+def _student_candidate(student: Student, settings: Settings, fleet: Fleet, files: AdequacyFiles) -> Candidate:
+    teacher = (settings.model(student.teacher) or settings.teacher).nano_prices
+    # Without prices of its own (the gate sets them) a student is charged as its teacher is.
+    prices = (
+        teacher[0] if student.input_price is None else student.input_price,
+        teacher[1] if student.output_price is None else student.output_price,
+    )
+    pool = fleet.pool(student.reference, [student.url] if student.url else [])
+    bound = (student.gate or {}).get("lower_bound")
+    rule = files.of(student) if student.state == "promoted" else None
+    return Candidate(student.reference, "student", pool, prices, teacher, student, rule, bound)
+
+
+def _state(candidate: Candidate) -> str | None:
+    return candidate.student.state if candidate.student else None
+
+
+def _names(candidate: Candidate) -> tuple[str, ...]:
+    return (candidate.name, candidate.student.name) if candidate.student else (candidate.name,)

@@ -1,0 +1,130 @@
+"""A real gateway worker on loopback, in a thread of the test's process, in front of a scripted vLLM."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from openai import OpenAI
+
+from gateway.app import create_app
+from gateway.ledger import accounts, keys
+from gateway.ledger.control import load
+from gateway.ledger.database import Database, open_database
+from gateway.ledger.frames import Kind
+from gateway.ledger.spool import read_segment, segments
+from gateway.protocol.listener import KEEP_ALIVE_S, BoundedHttpProtocol, listen
+from gateway.settings import GatewaySettings, ModelSettings, Settings
+from tests.fakes import FakeVllm, fake_vllm
+
+
+@dataclasses.dataclass
+class RunningGateway:
+    """A worker that serves, the control plane behind it, and what it wrote."""
+
+    settings: Settings
+    url: str
+    database: Database
+    worker: Any
+
+    def account(self, name: str = "acme", *, operator: bool = False) -> None:
+        """Make an account."""
+        with self.database.write() as connection:
+            accounts.create(connection, accounts.new(name, operator=operator), "test")
+
+    def key(self, account: str = "acme", requests_per_minute: int | None = None) -> str:
+        """Make a key, with its account where there is none, and wait until the worker knows it."""
+        with self.database.read() as connection:
+            known = accounts.find(connection, account)
+        if known is None:
+            self.account(account)
+        secret = keys.installation_secret(self.settings.data_dir)
+        with self.database.write() as connection:
+            _, text = keys.create(connection, secret, account, "test", requests_per_minute)
+        self.synchronise()
+        return text
+
+    def synchronise(self) -> None:
+        """Wait until the worker has the newest control state."""
+        revision = load(self.database).revision
+        eventually(lambda: self.worker.control.current().revision >= revision)
+
+    def client(self, key: str | None = None, **options: Any) -> OpenAI:
+        """Return the stock SDK, without its own retries."""
+        return OpenAI(base_url=f"{self.url}/v1", api_key=key or self.key(), max_retries=0, **options)
+
+    def frames(self, kind: Kind = Kind.FINAL) -> list[dict[str, Any]]:
+        """Return the records of that kind in the spool, oldest first."""
+        folder = self.settings.data_dir / "spool" / "w0"
+        found = [frame for path in segments(folder) for frame in read_segment(path) if frame.kind is kind]
+        return [dict(frame.record) for frame in found]
+
+    def record(self, number: int = -1) -> dict[str, Any]:
+        """Return one final record, waiting for the first."""
+        eventually(lambda: bool(self.frames()))
+        return self.frames()[number]
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    """Wait until the condition holds; fail when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass in time"
+        time.sleep(0.01)
+
+
+@contextmanager
+def running_gateway(settings: Settings) -> Iterator[RunningGateway]:
+    """Serve with these settings inside the block."""
+    database = open_database(settings.database_url)
+    listener = listen("127.0.0.1", 0)
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        http=BoundedHttpProtocol,
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=1,
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
+    thread.start()
+    eventually(lambda: server.started)
+    try:
+        yield RunningGateway(settings, f"http://127.0.0.1:{listener.getsockname()[1]}", database, app.state.worker)
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        database.close()
+
+
+def settings_for(data_dir: Path, *urls: str, **gateway: Any) -> Settings:
+    """Return settings with one teacher behind those URLs."""
+    teacher = ModelSettings("teacher", "teacher", urls, input_price=1.0, output_price=3.0)
+    return Settings(data_dir=data_dir, models=(teacher,), gateway=GatewaySettings(**gateway))
+
+
+@pytest.fixture
+def vllm() -> Iterator[FakeVllm]:
+    """A scripted vLLM that serves `teacher`."""
+    with fake_vllm() as fake:
+        yield fake
+
+
+@pytest.fixture
+def house(tmp_path: Path, vllm: FakeVllm) -> Iterator[RunningGateway]:
+    """A gateway in front of the scripted vLLM, with the default settings."""
+    with running_gateway(settings_for(tmp_path, vllm.url)) as running:
+        yield running
