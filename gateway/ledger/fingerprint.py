@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import zlib
 from collections.abc import Mapping
 from typing import Any
@@ -27,11 +26,13 @@ SHINGLE = 3
 # Longer texts are read at both ends only, so that a huge prompt can't hold up its worker.
 LONGEST = 20_000
 
-_WORD = re.compile(r"\w+")
+# A word is a run of letters, digits, underscores and bytes of non-ASCII characters; all else is a space.
+_WORD_LETTERS = bytes(b if b >= 128 or chr(b).isalnum() or b == ord("_") else ord(" ") for b in range(256))
 _ODD = np.uint64(0x9E3779B97F4A7C15)  # 2^64 divided by the golden ratio: Fibonacci hashing.
 # Constants of the hash family come from SHAKE-256, not from numpy's generators, whose streams may change.
 _CONSTANTS = np.frombuffer(hashlib.shake_256(b"spiritsafe minhash").digest(16 * MINHASH_SIZE), "<u8")
 _MULTIPLIERS, _ADDENDS = _CONSTANTS[:MINHASH_SIZE] | np.uint64(1), _CONSTANTS[MINHASH_SIZE:]
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str)
 # What constrains the form of an answer, in OpenAI's chat and Responses API, Anthropic's and vLLM's extensions.
 _FORMAT_FIELDS = ("response_format", "structured_outputs", "output_config", "output_format", "text")
 _SYSTEM_ROLES = ("system", "developer")
@@ -55,16 +56,7 @@ def task_skeleton(endpoint: str, body: Mapping[str, Any]) -> str:
 
 def minhash(text: str) -> NDArray[np.uint32]:
     """Return the MinHash signature of a text's word 3-shingles: uint32, shape (64,); its maximum without any words."""
-    words = _word_hashes(_clipped(text))
-    if words.size == 0:
-        return np.full(MINHASH_SIZE, 2**32 - 1, np.uint32)
-    shingles = np.zeros(max(1, words.size - SHINGLE + 1), np.uint64)
-    for position in range(min(SHINGLE, words.size)):
-        shingles = shingles * _ODD + words[position : position + shingles.size]
-    shingles ^= shingles >> np.uint64(29)
-    hashed = shingles[:, None] * _MULTIPLIERS + _ADDENDS
-    minima: NDArray[np.uint64] = (hashed >> np.uint64(32)).min(axis=0)
-    return minima.astype(np.uint32)
+    return _minhash(_word_hashes(_letters(text)))
 
 
 def embedding(text: str) -> NDArray[np.int8]:
@@ -73,18 +65,8 @@ def embedding(text: str) -> NDArray[np.int8]:
     Features are words (weight 2) and the byte 3- and 5-grams of the lower-cased text (weight 1). A text without
     features is the zero vector.
     """
-    lowered = _clipped(text).lower()
-    letters = np.frombuffer(lowered.encode("utf-8", "replace"), np.uint8).astype(np.uint64)
-    words = _word_hashes(lowered)
-    features = np.concatenate((words, _byte_ngrams(letters, 3), _byte_ngrams(letters, 5)))
-    mixed = (features * _ODD) >> np.uint64(40)
-    signs = np.where(mixed & np.uint64(1 << 20), 1.0, -1.0)
-    signs[: words.size] *= 2
-    totals = np.bincount((mixed & np.uint64(EMBEDDING_SIZE - 1)).astype(np.int64), signs, EMBEDDING_SIZE)
-    # A frequent gram counts by its root: otherwise spaces and articles are all that two texts have in common.
-    damped = np.sign(totals) * np.sqrt(np.abs(totals))
-    largest = np.abs(damped).max()
-    return np.rint(damped * (127 / largest)).astype(np.int8) if largest > 0 else np.zeros(EMBEDDING_SIZE, np.int8)
+    letters = _letters(text)
+    return _embedding(letters, _word_hashes(letters))
 
 
 def conversation(record: Mapping[str, Any]) -> str | None:
@@ -96,14 +78,15 @@ def conversation(record: Mapping[str, Any]) -> str | None:
 
 
 def complete(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the record with what its fingerprint lacks and its text allows; the embedding as bytes, as in the lake."""
+    """Return the record with what its fingerprint lacks and its text allows, in the bytes that the lake keeps."""
     known = record.get("fingerprint")
     fingerprint = dict(known) if isinstance(known, dict) else {}
     text = text_of(record)
-    if text and fingerprint.get("minhash") is None:
-        fingerprint["minhash"] = minhash(text).tolist()
-    if text and fingerprint.get("embedding") is None:
-        fingerprint["embedding"] = embedding(text).tobytes()
+    if text and (fingerprint.get("minhash") is None or fingerprint.get("embedding") is None):
+        letters = _letters(text)
+        words = _word_hashes(letters)
+        made = {"minhash": _minhash(words).tobytes(), "embedding": _embedding(letters, words).tobytes()}
+        fingerprint |= {name: value for name, value in made.items() if fingerprint.get(name) is None}
     if fingerprint.get("skeleton") is None and ("messages" in record or "prompt" in record):
         fingerprint["skeleton"] = _skeleton_of(record)
     if fingerprint.get("conversation") is None:
@@ -137,17 +120,41 @@ def _first_user_text(record: Mapping[str, Any]) -> str:
 
 
 def _hash(value: object, size: int) -> str:
-    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)
-    return hashlib.blake2b(canonical.encode(), digest_size=size).hexdigest()
+    return hashlib.blake2b(_CANONICAL.encode(value).encode(), digest_size=size).hexdigest()
 
 
-def _clipped(text: str) -> str:
-    return text if len(text) <= LONGEST else text[: LONGEST // 2] + text[-LONGEST // 2 :]
+def _letters(text: str) -> bytes:
+    clipped = text if len(text) <= LONGEST else text[: LONGEST // 2] + text[-LONGEST // 2 :]
+    return clipped.lower().encode("utf-8", "replace")
 
 
-def _word_hashes(text: str) -> NDArray[np.uint64]:
-    words = _WORD.findall(text.lower())
-    return np.array([zlib.crc32(word.encode("utf-8", "replace")) for word in words], np.uint64)
+def _word_hashes(letters: bytes) -> NDArray[np.uint64]:
+    words = letters.translate(_WORD_LETTERS).split()
+    return np.fromiter(map(zlib.crc32, words), np.uint64, len(words))
+
+
+def _minhash(words: NDArray[np.uint64]) -> NDArray[np.uint32]:
+    if words.size == 0:
+        return np.full(MINHASH_SIZE, 2**32 - 1, np.uint32)
+    shingles = np.zeros(max(1, words.size - SHINGLE + 1), np.uint64)
+    for position in range(min(SHINGLE, words.size)):
+        shingles = shingles * _ODD + words[position : position + shingles.size]
+    shingles ^= shingles >> np.uint64(29)
+    minima: NDArray[np.uint64] = (shingles[:, None] * _MULTIPLIERS + _ADDENDS).min(axis=0)
+    return (minima >> np.uint64(32)).astype(np.uint32)
+
+
+def _embedding(letters: bytes, words: NDArray[np.uint64]) -> NDArray[np.int8]:
+    single = np.frombuffer(letters, np.uint8).astype(np.uint64)
+    features = np.concatenate((words, _byte_ngrams(single, 3), _byte_ngrams(single, 5)))
+    mixed = (features * _ODD) >> np.uint64(40)
+    signs = np.where(mixed & np.uint64(1 << 20), 1.0, -1.0)
+    signs[: words.size] *= 2
+    totals = np.bincount((mixed & np.uint64(EMBEDDING_SIZE - 1)).astype(np.int64), signs, EMBEDDING_SIZE)
+    # A frequent gram counts by its root: otherwise spaces and articles are all that two texts have in common.
+    damped = np.sign(totals) * np.sqrt(np.abs(totals))
+    largest = np.abs(damped).max()
+    return np.rint(damped * (127 / largest)).astype(np.int8) if largest > 0 else np.zeros(EMBEDDING_SIZE, np.int8)
 
 
 def _byte_ngrams(letters: NDArray[np.uint64], length: int) -> NDArray[np.uint64]:

@@ -30,7 +30,7 @@ from gateway.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-BATCH_ROWS = 20_000
+BATCH_ROWS = 10_000
 _SHOWN_REJECTIONS = 1_000
 
 

@@ -21,6 +21,7 @@ from gateway.ledger.validation import validate as validate
 MINHASH_SIZE = 64
 EMBEDDING_SIZE = 128
 _INT64 = 2**63
+_COMPACT = json.JSONEncoder(separators=(",", ":"), default=str)
 
 _STRINGS = ("origin", "account", "key", "user", "endpoint", "model_requested", "model", "model_role")
 _ROUTE = {"reason": "text", "task": "text", "adequacy": "number", "certificate": "text", "escalated": "boolean"}
@@ -217,7 +218,7 @@ def _text(value: Any) -> str | None:
 
 
 def _json(value: Any) -> str | None:
-    return json.dumps(value, separators=(",", ":"), default=str)
+    return _COMPACT.encode(value)
 
 
 def _integer(value: Any) -> int | None:
@@ -254,6 +255,8 @@ def _time(value: Any) -> datetime | None:
 
 
 def _minhash(value: Any) -> np.ndarray | None:
+    if isinstance(value, bytes):
+        return np.frombuffer(value, "<u4") if len(value) == 4 * MINHASH_SIZE else None
     numbers = _integers(value, MINHASH_SIZE)
     inside = numbers is not None and numbers.min() >= 0 and numbers.max() < 2**32
     return numbers.astype(np.uint32) if numbers is not None and inside else None
