@@ -1,0 +1,147 @@
+"""`spiritsafe detector` and `spiritsafe alerts`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from datetime import timedelta
+from typing import Any
+
+import click
+
+from detector import logs
+from gateway.command import Context, Duration, standard_options
+from gateway.ledger import alerts as ledger_alerts
+from gateway.ledger import declared_uses, enforcement, operators
+
+NICENESS = 5  # vLLM shares the cores and has people waiting
+LIST_COLUMNS = ("id", "account", "severity", "score", "state", "opened", "requests_before_alert", "teacher_tokens", "reason")
+SCORE_COLUMNS = ("account", "severity", "score", "abstained", "first_alert_at", "requests_before_alert", "reason")
+
+
+@click.group()
+def detector() -> None:
+    """Watch the traffic for accounts that collect answers in bulk."""
+
+
+@detector.command("run")
+@standard_options
+def run(context: Context) -> None:
+    """Follow the lake and raise alerts until stopped."""
+    # pandas and scikit-learn take a second to load; only these commands need them.
+    from detector.service import Service  # noqa: PLC0415
+
+    logs.configure()
+    os.nice(NICENESS)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    Service(context.settings, context.database).run(stop)
+
+
+@detector.command("score")
+@click.option("--daily", is_flag=True, help="One object per account and day.")
+@standard_options
+def score(context: Context, daily: bool) -> None:
+    """Replay the lake in event time, as the service would have seen it, and print what it says of every account."""
+    from detector.observations import COLUMNS, observe  # noqa: PLC0415 — see `run`
+    from detector.replay import replay  # noqa: PLC0415
+    from detector.service import lake_path  # noqa: PLC0415
+    from gateway.ledger.lake import Lake  # noqa: PLC0415
+
+    table = Lake(lake_path(context.settings)).read(columns=COLUMNS)
+    with context.database.read() as connection:
+        uses = declared_uses.in_force(connection)
+    rows = replay(observe(table), context.settings.detector.minimum_requests, uses, daily)
+    if context.json:
+        context.emit(rows)
+        return
+    columns = ("day", *SCORE_COLUMNS) if daily else SCORE_COLUMNS
+    context.emit([{**row, "reason": _first_reason(row["reasons"])} for row in rows], columns)
+
+
+@detector.command("thresholds")
+@click.option("--catch", metavar="ACCOUNT", help="Which others would a threshold catch that is low enough for this one?")
+@standard_options
+def thresholds(context: Context, catch: str | None) -> None:
+    """Print what a threshold on requests, and one on output tokens, would flag in each account's last day of traffic."""
+    from detector.baselines import compare  # noqa: PLC0415 — see `run`
+    from detector.observations import COLUMNS, observe  # noqa: PLC0415
+    from detector.service import lake_path  # noqa: PLC0415
+    from gateway.ledger.lake import Lake  # noqa: PLC0415
+
+    table = Lake(lake_path(context.settings)).read(columns=COLUMNS)
+    context.emit(compare(observe(table), catch))
+
+
+@click.group()
+def alerts() -> None:
+    """List alerts and decide about them."""
+
+
+@alerts.command("list")
+@click.option("--state", type=click.Choice(["open", "confirmed", "dismissed"]), help="Only alerts of this state.")
+@click.option("--account", help="Only alerts of this account.")
+@standard_options
+def list_alerts(context: Context, state: ledger_alerts.State | None, account: str | None) -> None:
+    """List alerts, newest first."""
+    with context.database.read() as connection:
+        found = ledger_alerts.every(connection, state, account)
+    if context.json:
+        context.emit([vars(alert) for alert in found])
+        return
+    context.emit([_summary(alert) for alert in found], LIST_COLUMNS)
+
+
+@alerts.command("show")
+@click.argument("alert_id", metavar="ID")
+@standard_options
+def show(context: Context, alert_id: str) -> None:
+    """Show an alert with its reasons and evidence."""
+    with context.database.read() as connection:
+        alert = ledger_alerts.get(connection, alert_id)
+    if context.json:
+        context.emit_one(vars(alert))
+        return
+    context.emit_one({name: value for name, value in vars(alert).items() if name not in ("reasons", "evidence")})
+    for reason in alert.reasons:
+        click.echo(f"- {reason['text']}")
+    for name, value in alert.evidence.items():
+        click.echo(f"{name}: {value if name != 'daily' else ' '.join(str(day['teacher_tokens']) for day in value)}")
+
+
+@alerts.command("decide")
+@click.argument("alert_id", metavar="ID")
+@click.option("--action", type=click.Choice(["dismiss", "divert", "suspend"]), required=True)
+@click.option("--note", required=True, help="Why, in a sentence; it is kept.")
+@click.option("--for", "duration", type=Duration(), default=enforcement.DEFAULT_DURATION, help="How long [7d].")
+@click.option("--operator", help="Who decides [the system user].")
+@standard_options
+def decide(
+    context: Context,
+    alert_id: str,
+    action: ledger_alerts.Decision,
+    note: str,
+    duration: timedelta,
+    operator: str | None,
+) -> None:
+    """Close an alert: dismiss it, divert the account to the student, or suspend it."""
+    with context.database.write() as connection:
+        if operator is not None:
+            operators.get(connection, operator)
+        decided = ledger_alerts.decide(connection, alert_id, action, operator or context.actor, note, duration)
+    context.emit_one(vars(decided) if context.json else _summary(decided))
+
+
+def _summary(alert: ledger_alerts.Alert) -> dict[str, Any]:
+    return {
+        **{name: value for name, value in vars(alert).items() if name not in ("reasons", "evidence")},
+        "requests_before_alert": alert.evidence.get("requests_before_alert"),
+        "teacher_tokens": alert.evidence.get("teacher_tokens"),
+        "reason": _first_reason(alert.reasons),
+    }
+
+
+def _first_reason(reasons: list[dict[str, Any]]) -> str | None:
+    return str(reasons[0]["text"]) if reasons else None

@@ -1,0 +1,189 @@
+"""What one request shows, read once from a row of the lake: sizes, shape, parameters, fingerprint, never who sent it.
+
+A field that is missing is None or NaN here and stays so; what the detector can't see it says in `Assessment.unseen`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gateway.ledger import traffic
+
+COLUMNS = (
+    "id", "time", "origin", "account", "user", "endpoint", "model", "model_role", "messages", "prompt", "turns", "tools",
+    "parameters", "usage", "status", "cost", "skeleton", "minhash", "embedding", "conversation",
+)  # fmt: skip
+
+# A system prompt of up to 40 characters ("You are a helpful assistant.") sets no task, one of 120 does.
+GENERIC_SYSTEM_PROMPT, APPLICATION_SYSTEM_PROMPT = 40, 120
+TINY_ANSWER = 16  # tokens
+_ELICITS = re.compile(
+    r"step[- ]by[- ]step|chain[- ]of[- ]thought|think (?:aloud|out loud|carefully|it through)|show (?:all )?(?:your|the) "
+    r"(?:work|working|reasoning|steps)|explain (?:all )?your reasoning|reason(?:ing)? (?:first|through)|<think",
+    re.IGNORECASE,
+)
+_GRADES = re.compile(
+    r"\brubric|\bgrade\b|\bgrading\b|\bscor(?:e|ing)\b|\brate the\b|\bjudge\b|better (?:answer|response)|"
+    r"\bcriteria\b|prefer(?:red|ence)",
+    re.IGNORECASE,
+)
+_CONSTRAINTS = ("response_format", "structured_outputs", "guided_choice", "guided_json", "guided_regex", "guided_grammar")
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One request as the detector sees it. `time` is seconds since the epoch, `cost` nano-dollars, texts are not kept."""
+
+    id: str
+    time: float
+    account: str
+    live: bool
+    cell: str  # endpoint and model: whom the account is compared with
+    teacher: bool  # did the teacher's knowledge answer?
+    cost: int
+    input: float  # tokens
+    output: float
+    turns: float  # messages of role user; NaN where not known
+    answered_tools: bool
+    user: str | None
+    conversation: str | None
+    skeleton: str | None
+    application: float | None  # 1: own system prompt, tools or output format; 0: a bare question; None where not known
+    choices: int
+    sampled: bool  # temperature above 0.3, or left at the default
+    seed: int | None
+    top_logprobs: int  # 0: none asked for
+    elicits: bool
+    grades: bool
+    minhash: npt.NDArray[np.uint32] | None
+    embedding: npt.NDArray[np.float32] | None  # unit length
+    has_text: bool
+
+
+def observe(table: pa.Table) -> list[Observation]:
+    """Read rows of the lake (`COLUMNS`) in event time: by time, then id."""
+    present = table.select([name for name in COLUMNS if name in table.column_names])
+    order = pc.sort_indices(present, sort_keys=[("time", "ascending"), ("id", "ascending")])
+    return list(_rows(present.take(order)))
+
+
+def _rows(table: pa.Table) -> Iterator[Observation]:
+    times = np.asarray(table.column("time").cast(pa.int64()).to_numpy()) / 1000.0
+    for batch_start in range(0, table.num_rows, 4096):
+        chunk = table.slice(batch_start, 4096)
+        hashes = _matrix(chunk, "minhash")
+        vectors = _matrix(chunk, "embedding")
+        rows = chunk.drop_columns([name for name in ("minhash", "embedding", "time") if name in chunk.column_names])
+        for offset, row in enumerate(rows.to_pylist()):
+            yield _observation(row, float(times[batch_start + offset]), hashes[offset], vectors[offset])
+
+
+def _matrix(chunk: pa.Table, name: str) -> list[Any]:
+    if name not in chunk.column_names:
+        return [None] * chunk.num_rows
+    values: list[Any] = []
+    for scalar in chunk.column(name):
+        if not scalar.is_valid:
+            values.append(None)
+        elif name == "minhash":
+            values.append(scalar.values.to_numpy())
+        else:
+            values.append(_unit(np.frombuffer(scalar.as_py(), dtype=np.int8).astype(np.float32)))
+    return values
+
+
+def _unit(vector: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
+    length = float(np.linalg.norm(vector))
+    return None if length == 0.0 else vector / np.float32(length)
+
+
+def _observation(
+    row: Mapping[str, Any], time: float, minhash: npt.NDArray[np.uint32] | None, vector: npt.NDArray[np.float32] | None
+) -> Observation:
+    parameters = _json(row.get("parameters"), {})
+    messages = _json(row.get("messages"), [])
+    usage = row.get("usage") or {}
+    output = _number(usage.get("output_tokens"))
+    system, user_text = _texts(messages, row)
+    choices = _count(parameters.get("n"), 1)
+    return Observation(
+        id=row["id"],
+        time=time,
+        account=row["account"],
+        live=row.get("origin") == "live",
+        cell=f"{row['endpoint']} {row.get('model') or ''}",
+        teacher=row.get("model_role") != "student" and _answered(row.get("status"), output),
+        cost=int(row.get("cost") or 0),
+        input=_number(usage.get("input_tokens")),
+        output=output,
+        turns=_number(row.get("turns")),
+        answered_tools=any(message.get("role") == "tool" for message in messages),
+        user=row.get("user"),
+        conversation=row.get("conversation"),
+        skeleton=row.get("skeleton"),
+        application=_application(messages, row, parameters, system),
+        choices=choices,
+        sampled=choices > 1 or _float(parameters.get("temperature"), 1.0) > 0.3,
+        seed=parameters["seed"] if isinstance(parameters.get("seed"), int) else None,
+        top_logprobs=_logprobs(parameters),
+        elicits=bool(_ELICITS.search(user_text)),
+        grades=bool(_GRADES.search(system) or _GRADES.search(user_text)),
+        minhash=minhash,
+        embedding=vector,
+        has_text=bool(messages) or row.get("prompt") is not None,
+    )
+
+
+def _answered(status: int | None, output: float) -> bool:
+    # A client that left (499) or a worker that died (0) may still have drawn tokens.
+    return status is None or 200 <= status < 300 or output > 0
+
+
+def _texts(messages: list[Any], row: Mapping[str, Any]) -> tuple[str, str]:
+    system = " ".join(
+        traffic.content_text(message.get("content")) for message in messages if message.get("role") in ("system", "developer")
+    )
+    return system, traffic.text_of({"messages": messages, "prompt": _json(row.get("prompt"), None)})
+
+
+def _application(messages: list[Any], row: Mapping[str, Any], parameters: Mapping[str, Any], system: str) -> float | None:
+    if any(parameters.get(name) for name in _CONSTRAINTS) or row.get("tools"):
+        return 1.0
+    if messages:
+        excess = (len(system) - GENERIC_SYSTEM_PROMPT) / (APPLICATION_SYSTEM_PROMPT - GENERIC_SYSTEM_PROMPT)
+        return min(1.0, max(0.0, excess))
+    return 0.0 if row["endpoint"] == "completions" else None
+
+
+def _logprobs(parameters: Mapping[str, Any]) -> int:
+    asked = parameters.get("logprobs")
+    if asked is None or asked is False:
+        return 0
+    return max(1, _count(parameters.get("top_logprobs"), 0), 0 if asked is True else _count(asked, 0))
+
+
+def _json(text: object, default: Any) -> Any:
+    value = json.loads(text) if isinstance(text, str) else text
+    return default if value is None else value
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, (int, float)) else math.nan
+
+
+def _float(value: object, default: float) -> float:
+    return float(value) if isinstance(value, (int, float)) else default
+
+
+def _count(value: object, default: int) -> int:
+    return int(value) if isinstance(value, (int, float)) else default
