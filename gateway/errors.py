@@ -119,7 +119,7 @@ class ModelNotFound(Refused):
     code = "model_not_found"
 
     def __init__(self, name: str) -> None:
-        text = f"The model '{name}' does not exist or you do not have access to it. GET /v1/models lists yours."
+        text = f"The model '{name[:200]}' does not exist or you do not have access to it. GET /v1/models lists yours."
         super().__init__(text, param="model")
 
 

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway.admission import check_enforcement, check_rate
 from gateway.authentication import ControlFollower, authenticate
-from gateway.errors import ClientLeft, GatewayError, InternalError, NotRecorded, Refused
+from gateway.errors import BodyTooSlow, ClientLeft, GatewayError, InternalError, NotRecorded
 from gateway.fleet.connection import UpstreamClient
 from gateway.ledger.control import ControlState
 from gateway.ledger.identifiers import now
@@ -96,11 +96,13 @@ class Pipeline:
     async def _read(self, exchange: Exchange, receive: Receive) -> InferenceRequest:
         raw = await read_body(receive, self.settings.max_body_bytes, self.settings.body_timeout_s)
         exchange.timing.body_read = time.perf_counter()
-        exchange.request = parse_request(exchange.endpoint, raw)
+        request = parse_request(exchange.endpoint, raw)
+        # Only with the wish not to be logged understood may the content reach the record.
         exchange.preferences = parse_preferences(exchange.headers)
+        exchange.request = request
         if exchange.headers.get(b"x-stainless-retry-count", b"0") != b"0":
             self.metrics.retries.inc()
-        return exchange.request
+        return request
 
     def _admit(self, exchange: Exchange, state: ControlState) -> bool:
         """Return whether the account is diverted; raises when the request may not go on."""
@@ -142,7 +144,7 @@ class Pipeline:
 
     def _settle(self, exchange: Exchange, status: int, error: GatewayError | None) -> None:
         """Record how it ended, once, before the client has the last byte; `NotRecorded` when that fails and matters."""
-        if exchange.status:
+        if exchange.recorded:
             return
         exchange.status = status
         exchange.error = (error.code or error.type) if error is not None else None
@@ -150,12 +152,15 @@ class Pipeline:
             self.metrics.refusals.labels(exchange.error).inc()
         if exchange.account is not None:
             self.recorder.final(exchange)
+        exchange.recorded = True
 
     async def _refuse(self, exchange: Exchange, send: Send, error: GatewayError) -> None:
         try:
             self._settle(exchange, error.answer_status, error)
         except NotRecorded:
             pass  # logged and counted where it was raised; the refusal stands as it is
+        except Exception:
+            logger.exception("a refusal could not be recorded", extra={"request_id": exchange.request_id})
         if not isinstance(error, ClientLeft):
             await send_answer(send, error.answer_status, failure_headers(exchange, error), error.encoded())
 
@@ -202,14 +207,13 @@ def success_headers(exchange: Exchange) -> HeaderList:
     if exchange.route is not None:
         headers.append((b"x-spiritsafe-model", exchange.route.model.encode()))
         headers.append((b"x-spiritsafe-route-reason", exchange.route.reason.encode()))
-    if exchange.status:
+    if exchange.recorded:
         headers.append((b"x-spiritsafe-cost", b"%d" % exchange.cost))
     return headers
 
 
 def failure_headers(exchange: Exchange, error: GatewayError) -> HeaderList:
-    """Return the headers of an error; a body that was not read to its end takes its connection with it."""
-    headers = [*base_headers(exchange), *error.headers()]
-    if isinstance(error, Refused) and exchange.timing.body_read is None:
-        headers.append((b"connection", b"close"))
-    return headers
+    """Return the headers of an error. Only a body that never ends takes its connection with it."""
+    # Closing on a client that is still sending would reset the connection before it has read why.
+    closing = [(b"connection", b"close")] if isinstance(error, BodyTooSlow) else []
+    return [*base_headers(exchange), *error.headers(), *closing]

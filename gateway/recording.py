@@ -16,9 +16,10 @@ from gateway.ledger.traffic import text_of
 from gateway.metrics import GatewayMetrics
 from gateway.protocol.exchange import Exchange
 from gateway.protocol.origin import ClientOrigin, header_fingerprint
-from gateway.protocol.requests import RECORDED_PARAMETERS, InferenceRequest, tool_names
+from gateway.protocol.requests import PARAMETERS_WITH_TEXT, RECORDED_PARAMETERS, InferenceRequest, tool_names
 
 REOPEN_S = 1.0
+ANSWERED = (200, 499)  # somebody answered, if only in part: it is billed
 BYTES_PER_TOKEN = 4  # of a prompt, where nothing better is known
 
 logger = logging.getLogger(__name__)
@@ -58,12 +59,14 @@ class Recorder:
         """Price the request and write its record; returns when it is in the file."""
         usage = self._usage(exchange)
         route = exchange.route
-        if route is not None and usage:
+        if route is not None and usage and exchange.status in ANSWERED:
             exchange.cost = _cost(usage, route.prices)
         record = final_record(exchange, usage)
         record["client"] = self._client(exchange)
         if exchange.request is not None:
-            record |= self._content(exchange, exchange.request)
+            kept = self._keep_text and not exchange.preferences.no_log
+            record |= _of_request(exchange.request, kept)
+            record |= _content(exchange, exchange.request) if kept else _fingerprint(exchange.request)
         self._write(lambda spool: spool.final(record))
         self._observe(exchange, usage)
 
@@ -101,7 +104,7 @@ class Recorder:
         answer = exchange.answer
         if answer.usage is not None:
             return exact_usage(answer.usage)
-        if exchange.timing.forwarded is None or exchange.request is None or exchange.status not in (200, 499):
+        if exchange.timing.forwarded is None or exchange.request is None or exchange.status not in ANSWERED:
             return {}
         prompt = len(exchange.request.raw) // BYTES_PER_TOKEN
         if answer.content_chunks or exchange.status == 200:
@@ -125,19 +128,6 @@ class Recorder:
             "fingerprint": header_fingerprint(exchange.header_names),
         }
         return {name: value for name, value in client.items() if value is not None}
-
-    def _content(self, exchange: Exchange, request: InferenceRequest) -> dict[str, Any]:
-        fingerprint: dict[str, Any] = {"skeleton": request.skeleton}
-        if self._keep_text and not exchange.preferences.no_log:
-            name = "prompt" if request.endpoint == "completions" else "messages"
-            content = {name: request.body[name], "fingerprint": fingerprint}
-            if exchange.answer.choices:
-                content["response"] = exchange.answer.response()
-            return content
-        # The text goes no further than this line, so what is made of text is made here.
-        text = text_of(request.body)
-        fingerprint |= {"minhash": minhash(text).tolist(), "embedding": embedding(text).tolist()}
-        return {"fingerprint": fingerprint}
 
     def _observe(self, exchange: Exchange, usage: dict[str, Any]) -> None:
         """Count what was recorded, and learn the model's pace."""
@@ -175,7 +165,7 @@ def start_record(exchange: Exchange) -> dict[str, Any]:
 def final_record(exchange: Exchange, usage: dict[str, Any]) -> dict[str, Any]:
     """Return the record but for content and client; fields without a value are absent."""
     request, route, timing = exchange.request, exchange.route, exchange.timing
-    answered = route is not None and exchange.status in (200, 499)
+    answered = route is not None and exchange.status in ANSWERED
     record: dict[str, Any] = start_record(exchange) | {
         "model": route.model if route is not None and answered else (request.model if request else "unknown"),
         "model_role": route.role if route is not None and answered else None,
@@ -187,27 +177,42 @@ def final_record(exchange: Exchange, usage: dict[str, Any]) -> dict[str, Any]:
         "overhead_ms": round(timing.overhead_ms(), 3),
         "usage": usage or None,
         "cost": exchange.cost,
-        "counterfactual_cost": _cost(usage, route.teacher_prices) if route is not None and usage else 0,
+        "counterfactual_cost": _cost(usage, route.teacher_prices) if route is not None and usage and answered else 0,
         "tags": list(exchange.preferences.tags) or None,
         "extra": {"request_id": exchange.request_id} if exchange.request_id != exchange.id else None,
     }
-    if request is not None:
-        record |= _of_request(request)
     return {name: value for name, value in record.items() if value is not None}
 
 
-def _of_request(request: InferenceRequest) -> dict[str, Any]:
+def _content(exchange: Exchange, request: InferenceRequest) -> dict[str, Any]:
+    name = "prompt" if request.endpoint == "completions" else "messages"
+    content = {name: request.body[name], "fingerprint": {"skeleton": request.skeleton}}
+    if exchange.answer.choices:
+        content["response"] = exchange.answer.response()
+    return content
+
+
+def _fingerprint(request: InferenceRequest) -> dict[str, Any]:
+    """Make now what is made of text later, for a text that goes no further."""
+    text = text_of(request.body)
+    made = {"minhash": minhash(text).tolist(), "embedding": embedding(text).tolist()}
+    return {"fingerprint": {"skeleton": request.skeleton} | made}
+
+
+def _of_request(request: InferenceRequest, with_text: bool) -> dict[str, Any]:
     body = request.body
     user, messages = body.get("user"), body.get("messages")
     roles = [message.get("role") for message in messages] if isinstance(messages, list) else ["user"]
-    return {
+    parameters = [name for name in RECORDED_PARAMETERS if with_text or name not in PARAMETERS_WITH_TEXT]
+    found = {
         "user": user if isinstance(user, str) else None,
         "tools": tool_names(body) or None,
-        "parameters": {name: body[name] for name in RECORDED_PARAMETERS if body.get(name) is not None},
+        "parameters": {name: body[name] for name in parameters if body.get(name) is not None},
         "turns": roles.count("user"),
         "store": request.store,
         "metadata": body.get("metadata"),
     }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _route(exchange: Exchange) -> dict[str, Any] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import logging
 import os
@@ -16,6 +15,7 @@ import click
 
 from gateway import logs
 from gateway.command import Context, standard_options
+from gateway.house.process import LEASH
 from gateway.ledger.database import open_database
 from gateway.ledger.keys import installation_secret
 from gateway.protocol.listener import reserve
@@ -23,10 +23,8 @@ from gateway.settings import GatewaySettings, Settings, ensure_file
 
 STOP_S = 40.0  # longer than a worker's own grace
 FIRST_BACKOFF_S, MOST_BACKOFF_S, STEADY_S = 0.5, 10.0, 10.0
-PR_SET_PDEATHSIG = 1
 
 logger = logging.getLogger(__name__)
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @click.command()
@@ -76,7 +74,8 @@ class WorkerProcesses:
 
     def __init__(self, settings: Settings, own: GatewaySettings) -> None:
         arguments = ["--config", str(settings.file)] if settings.file is not None else []
-        self._command = [sys.executable, "-m", "gateway.app", *arguments]
+        leash = [sys.executable, "-I", "-S", LEASH, "exec", str(os.getpid())]
+        self._command = [*leash, sys.executable, "-m", "gateway.app", *arguments]
         chosen = {"HOST": own.host, "PORT": str(own.port), "WORKERS": str(own.workers)}
         self._environment = os.environ | {f"SPIRITSAFE_GATEWAY__{name}": value for name, value in chosen.items()}
         self._slots = [_Slot(f"w{number}") for number in range(own.workers)]
@@ -109,11 +108,8 @@ class WorkerProcesses:
             self._start(slot)
 
     def _start(self, slot: _Slot) -> None:
-        parent = os.getpid()
         slot.started = time.monotonic()
-        slot.process = subprocess.Popen(
-            [*self._command, "--slot", slot.name], env=self._environment, preexec_fn=lambda: _die_with(parent)
-        )
+        slot.process = subprocess.Popen([*self._command, "--slot", slot.name], env=self._environment)
 
     def _stop(self) -> None:
         running = [slot.process for slot in self._slots if slot.process is not None]
@@ -126,10 +122,3 @@ class WorkerProcesses:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-
-
-def _die_with(parent: int) -> None:
-    """Have the kernel end this process when its parent dies (prctl(2), PR_SET_PDEATHSIG)."""
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # it died before the line above
-        os._exit(1)

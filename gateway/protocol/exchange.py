@@ -78,7 +78,7 @@ class Exchange:
     status: int = 0
     error: str | None = None
     cost: int = 0
-    overhead_ms: float | None = None
+    recorded: bool = False
 
     def __post_init__(self) -> None:
         self.request_id = inbound_request_id(self.headers) or self.id

@@ -9,6 +9,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 KEEP_ALIVE_S = 75
 HEADER_TIMEOUT_S = 30.0
+LEFTOVER_TIMEOUT_S = 30.0  # for the rest of a body that was answered before its end
 BACKLOG = 2048
 
 
@@ -30,14 +31,17 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """Closes a connection whose request headers do not arrive in time; uvicorn bounds idle connections only."""
+    """Closes a connection whose request headers, or the unwanted rest of its body, take too long to arrive.
 
-    _headers_due: asyncio.TimerHandle | None = None
+    Uvicorn bounds idle connections only. A body that is still being read has the data plane's own time-out.
+    """
+
+    _due: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock for the first request."""
         super().connection_made(transport)
-        self._await_headers()
+        self._allow(HEADER_TIMEOUT_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the clock."""
@@ -47,18 +51,29 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Start the clock for a further request."""
         super().on_message_begin()
-        self._await_headers()
+        self._allow(HEADER_TIMEOUT_S)
 
     def on_headers_complete(self) -> None:
         """Stop the clock: from here on the body's own time-out counts."""
         self._stop_waiting()
         super().on_headers_complete()
 
-    def _await_headers(self) -> None:
-        if self._headers_due is None:
-            self._headers_due = self.loop.call_later(HEADER_TIMEOUT_S, self.transport.close)
+    def on_response_complete(self) -> None:
+        """Start the clock for the rest of a body that nobody waits for."""
+        super().on_response_complete()
+        if self.cycle.more_body:
+            self._allow(LEFTOVER_TIMEOUT_S)
+
+    def on_message_complete(self) -> None:
+        """Stop the clock."""
+        self._stop_waiting()
+        super().on_message_complete()
+
+    def _allow(self, seconds: float) -> None:
+        if self._due is None:
+            self._due = self.loop.call_later(seconds, self.transport.close)
 
     def _stop_waiting(self) -> None:
-        if self._headers_due is not None:
-            self._headers_due.cancel()
-            self._headers_due = None
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None

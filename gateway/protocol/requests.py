@@ -31,7 +31,11 @@ RECORDED_PARAMETERS = (
     "logit_bias",
     "stream",
     "response_format",
+    "structured_outputs",
+    "chat_template_kwargs",
 )
+PARAMETERS_WITH_TEXT = ("stop", "response_format", "structured_outputs", "chat_template_kwargs")  # they may quote the prompt's words
+DEEPEST = 128  # levels of nesting
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,8 @@ def parse_request(endpoint: Endpoint, raw: bytes) -> InferenceRequest:
     stream = body.get("stream")
     if stream is not None and not isinstance(stream, bool):
         raise BadRequest("'stream' must be true or false.", param="stream")
+    if not isinstance(body.get("stream_options"), (dict, type(None))):
+        raise BadRequest("'stream_options' must be an object.", param="stream_options")
     _check_input(endpoint, body)
     _check_denied(endpoint, body)
     _check_metadata(body.get("metadata"))
@@ -104,7 +110,19 @@ def _parse_object(raw: bytes) -> dict[str, Any]:
         raise BadRequest(f"We could not parse the JSON body of your request: {_reason(error)}.") from None
     if not isinstance(body, dict):
         raise BadRequest("The body must be a JSON object.")
+    if raw.count(b"{") + raw.count(b"[") > DEEPEST and _is_too_deep(body):
+        raise BadRequest(f"The body is nested deeper than {DEEPEST} levels.")
     return body
+
+
+def _is_too_deep(body: object) -> bool:
+    level: list[object] = [body]
+    for _ in range(DEEPEST):
+        inner = (item.values() if isinstance(item, dict) else item for item in level if isinstance(item, (dict, list)))
+        level = [value for values in inner for value in values]
+        if not level:
+            return False
+    return True
 
 
 def _reason(error: Exception) -> str:
