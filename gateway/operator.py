@@ -57,7 +57,11 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
     def metrics(authorization: Annotated[str, Header()] = "") -> Response:
         """Write all processes' metrics; with `operator.scrape_token` set, only for that bearer token."""
         expected = f"Bearer {settings.operator.scrape_token}"
-        if settings.operator.scrape_token and not hmac.compare_digest(authorization.encode(), expected.encode()):
+        if settings.operator.scrape_token and not hmac.compare_digest(
+            # Headers arrive decoded as Latin-1; the token is compared as the bytes that were sent.
+            authorization.encode("latin-1"),
+            expected.encode(),
+        ):
             message = "/metrics asks for operator.scrape_token as a bearer token"
             body = {"error": {"message": message, "type": "authentication_error"}}
             return JSONResponse(body, 401, {"www-authenticate": "Bearer"})

@@ -34,7 +34,7 @@ REMEDIES: tuple[tuple[str, str], ...] = (
     ),
     (r"unrecognized arguments|invalid choice|expected one argument", "mend vllm.arguments or models.serve.arguments"),
     (r"max_model_len|max_position_embeddings|max seq", "lower the model's context_length"),
-    (r"config\.json|safetensors|weights|checkpoint|tokenizer", "check that models.serve.path holds a complete model"),
+    (r"config\.json|safetensors|weights|checkpoint|tokenizer", "check that the model's folder is complete"),
 )
 
 

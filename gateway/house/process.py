@@ -52,17 +52,18 @@ class Watchdog:
 
     def _tell(self, line: str) -> None:
         try:
-            os.write(self._pipe, line.encode())
+            self._write(line)
         except BrokenPipeError:
             # Somebody killed it: a new one learns the whole list.
             self._process.wait()
             self._process = self._start()
-            os.write(self._pipe, "".join(f"+{group}\n" for group in sorted(self._groups)).encode())
+            self._write("".join(f"+{group}\n" for group in sorted(self._groups)))
 
-    @property
-    def _pipe(self) -> int:
-        assert self._process.stdin is not None
-        return self._process.stdin.fileno()
+    def _write(self, text: str) -> None:
+        pipe = self._process.stdin
+        # Once closed it has done its work, and a process that ends later is no news to anybody.
+        if pipe is not None and not pipe.closed:
+            os.write(pipe.fileno(), text.encode())
 
     def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-I", "-S", LEASH, "watch"]
