@@ -47,6 +47,11 @@ class ImportReport:
     refused: int = 0
     rejected_file: Path | None = None
 
+    def summary(self) -> dict[str, Any]:
+        """Return the counts as one flat object."""
+        aside = None if self.rejected_file is None else str(self.rejected_file)
+        return {"rows": self.rows, "already": self.already, "rejected": self.refused, "rejected_file": aside}
+
 
 def import_traffic(
     lines: Iterable[str], settings: Settings, progress: Callable[[int], None] = lambda _lines: None

@@ -57,6 +57,7 @@ class _Stream:
     last_frame: int = 0
     under_way: dict[int, tuple[dict[str, Any], Path]] = field(default_factory=dict)
     damaged: set[Path] = field(default_factory=set)
+    damaged_bytes: int = 0
     drained_at: float = field(default_factory=time.monotonic)
 
     def poll(self, limit: int) -> tuple[list[dict[str, Any]], int]:
@@ -144,11 +145,15 @@ class _Stream:
 
     def _report(self, path: Path, at: int, size: int) -> None:
         self.damaged.add(path)
+        self.damaged_bytes += size
         logger.warning("%s: %d damaged bytes at offset %d were passed over; the file is kept as .torn", path, size, at)
 
 
 class Ingester:
-    """Moves the spool of one `data_dir` into its lake. `Forbidden` when another ingester does so already."""
+    """Moves the spool of one `data_dir` into its lake. `Forbidden` when another ingester does so already.
+
+    `rows` and `failures` count what was committed and how often a try failed since it began.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._directory = settings.data_dir / "spool"
@@ -157,6 +162,7 @@ class Ingester:
         self._streams: dict[str, _Stream] = {}
         self._sound = False
         self._commits_until_tidy = 0
+        self.rows = self.failures = 0
         self._directory.mkdir(parents=True, exist_ok=True)
         lock = os.open(self._directory / "ingester.lock", os.O_RDWR | os.O_CREAT, 0o600)
         self._release = weakref.finalize(self, os.close, lock)
@@ -176,6 +182,7 @@ class Ingester:
                 more = self._poll()[1]
                 pause = self._interval_s
             except (OSError, DeltaError, pa.ArrowException, LedgerError) as error:
+                self.failures += 1
                 logger.error("can't ingest, nothing is lost and it is tried again: %s", error)
                 more, pause = False, min(pause * 2, 30.0)
             if not more:
@@ -200,6 +207,10 @@ class Ingester:
             frames, total = frames + waiting, total + size
             since = min(since, stream.drained_at) if size else since
         return Lag(frames, total, round(time.monotonic() - since, 3) if total else 0.0)
+
+    def damaged_bytes(self) -> int:
+        """Return how many damaged bytes were passed over in the segments that were read since it began."""
+        return sum(stream.damaged_bytes for stream in self._streams.values())
 
     def close(self) -> None:
         """Let another ingester take over."""
@@ -268,6 +279,7 @@ class Ingester:
         numbers = pa.array([row.pop("spool_number") for row in rows], pa.int64())
         table = to_table(rows).append_column("spool_stream", streams).append_column("spool_number", numbers)
         self._lake.append(table, marks)
+        self.rows += len(rows)
         for name, last_frame in marks.items():
             next(stream for stream in self._streams.values() if stream.name == name).committed = last_frame
         self._commits_until_tidy -= 1

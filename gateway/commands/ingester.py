@@ -1,0 +1,84 @@
+"""`spiritsafe ingester run`: bring spooled records into the lake, and say how far behind it is."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from pathlib import Path
+
+import click
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from gateway import logs
+from gateway.command import Context, standard_options
+from gateway.ledger import metric_files
+from gateway.ledger.ingester import Ingester
+
+PUBLISH_S = 1.0
+logger = logging.getLogger(__name__)
+
+
+@click.group()
+def ingester() -> None:
+    """Bring spooled records into the lake."""
+
+
+@ingester.command()
+@click.option("--once", is_flag=True, help="Ingest what the spool holds now, then stop.")
+@standard_options
+def run(context: Context, once: bool) -> None:
+    """Ingest until SIGTERM or Ctrl-C, and once more then."""
+    logs.configure("ingester")
+    worker = Ingester(context.settings)
+    if once:
+        context.emit_one({"rows": worker.run_once()})
+        return
+    stop = threading.Event()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda _number, _frame: stop.set())
+    directory = context.settings.data_dir / "metrics"
+    publisher = threading.Thread(target=_publish, args=(worker, directory, stop), name="metrics", daemon=True)
+    publisher.start()
+    worker.run(stop)
+    publisher.join()
+
+
+class IngesterMetrics:
+    """What the ingester tells about itself."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+        self._frames = Gauge(
+            "spiritsafe_spool_lag_frames", "Frames in the spool that are not read yet.", registry=registry
+        )
+        self._bytes = Gauge("spiritsafe_spool_lag_bytes", "Bytes of those frames.", registry=registry)
+        self._seconds = Gauge("spiritsafe_spool_lag_seconds", "Time since a slot was last read up.", registry=registry)
+        self._damaged = Counter("spiritsafe_spool_damaged_bytes", "Bytes that made no frame.", registry=registry)
+        self._rows = Counter("spiritsafe_ingested_rows", "Records committed to the lake.", registry=registry)
+        self._failures = Counter("spiritsafe_ingest_failures", "Tries to ingest that failed.", registry=registry)
+        self._seen = {self._rows: 0, self._failures: 0, self._damaged: 0}
+
+    def update(self, worker: Ingester) -> None:
+        """Take the worker's figures of this moment."""
+        lag = worker.lag()
+        self._frames.set(lag.frames)
+        self._bytes.set(lag.bytes)
+        self._seconds.set(lag.seconds)
+        figures = {self._rows: worker.rows, self._failures: worker.failures, self._damaged: worker.damaged_bytes()}
+        for counter, value in figures.items():
+            counter.inc(max(0, value - self._seen[counter]))
+            self._seen[counter] = value
+
+
+def _publish(worker: Ingester, directory: Path, stop: threading.Event) -> None:
+    metrics = IngesterMetrics()
+    while True:
+        stopping = stop.wait(PUBLISH_S)
+        try:
+            metrics.update(worker)
+            metric_files.publish(directory, "ingester", metrics.registry)
+        except OSError as error:
+            logger.error("can't publish metrics to %s: %s; ingesting goes on", directory, error)
+        if stopping:
+            return
