@@ -10,100 +10,29 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway.ledger import house_status, registry
+from gateway.ledger import registry
 from gateway.ledger.database import open_database
-from gateway.ledger.house_status import HouseStatus, ProcessStatus
 from gateway.ledger.identifiers import now
-from tests.gateway.house.stand_in_vllm import make_model, make_python
+from tests.gateway.house.running import Up, prepare, running_house
+from tests.gateway.house.stand_in_vllm import make_model
 from tests.gateway.house.waiting import eventually, is_alive
 
 # Each test starts all processes of a house, several seconds of two cores.
 pytestmark = pytest.mark.slow
 
-SETTINGS = """\
-data_dir = "data"
-[gateway]
-port = 0
-[operator]
-port = 0
-[vllm]
-python = "{python}"
-[[models]]
-name = "teacher"
-role = "teacher"
-[models.serve]
-path = "teacher"
-port = {port}
-"""
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-@dataclass
-class Up:
-    """A running `spiritsafe up` and its installation."""
-
-    folder: Path
-    port: int
-    process: subprocess.Popen[str]
-
-    def status(self) -> HouseStatus | None:
-        """What this very process last wrote of itself."""
-        status = house_status.read(self.folder / "data")
-        return status if status is not None and status.pid == self.process.pid else None
-
-    def find(self, name: str, **wanted: Any) -> ProcessStatus | None:
-        """The process of that name, if it is as wanted."""
-        status = self.status()
-        rows = [row for row in status.processes if row.name == name] if status else []
-        return next((row for row in rows if all(getattr(row, key) == value for key, value in wanted.items())), None)
-
-    def until(self, name: str, seconds: float = 40, **wanted: Any) -> ProcessStatus:
-        """Wait until the process is as wanted."""
-        found = eventually(lambda: self.find(name, **wanted), seconds)
-        assert found is not None
-        return found
-
-    def pids(self) -> list[int]:
-        """The processes that run now."""
-        status = self.status()
-        return [] if status is None else [row.pid for row in status.processes if row.pid is not None]
-
-    def output(self) -> str:
-        """What it has told on stderr."""
-        return (self.folder / "up.log").read_text()
-
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[[], Up]]:
     """Return `start()`: run `spiritsafe up` in the test's folder, as often as wanted."""
-    port = free_port()
-    make_model(tmp_path / "teacher")
-    (tmp_path / "spiritsafe.toml").write_text(SETTINGS.format(python=make_python(tmp_path), port=port))
-    running: list[Up] = []
-
-    def run() -> Up:
-        with (tmp_path / "up.log").open("w") as log:
-            command = [sys.executable, "-m", "gateway.cli", "up", "--json"]
-            process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=log, text=True)
-        running.append(Up(tmp_path, port, process))
-        return running[-1]
-
-    yield run
-    for up in running:
-        up.process.kill()
-        up.process.wait()
+    prepare(tmp_path)
+    with ExitStack() as running:
+        yield lambda: running.enter_context(running_house(tmp_path))
 
 
 def add_student(folder: Path, version: int, state: registry.State = "trained", **values: Any) -> str:

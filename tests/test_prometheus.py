@@ -1,0 +1,168 @@
+"""Real Prometheus scrapes a running house: each promised figure arrives, and nothing names an account."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from gateway.ledger import accounts, keys
+from gateway.ledger.database import open_database
+from tests.fakes import fake_vllm
+from tests.gateway.house.running import Up, free_port, prepare, running_house
+from tests.gateway.house.waiting import eventually
+
+pytestmark = pytest.mark.prometheus
+
+ACCOUNT = "org-4411-unmistakable"
+TOKEN = "scrape-me"
+PROMISED = (
+    "spiritsafe_requests_total",
+    "gen_ai_client_token_usage_sum",
+    "gen_ai_server_time_to_first_token_seconds_count",
+    "gen_ai_server_request_duration_seconds_count",
+    "spiritsafe_overhead_seconds_bucket",
+    "spiritsafe_refusals_total",
+    "spiritsafe_spool_lag_seconds",
+    "spiritsafe_spool_drops_total",
+    "spiritsafe_detector_lag_seconds",
+    "spiritsafe_open_alerts",
+    "spiritsafe_model_healthy",
+    "spiritsafe_process_up",
+    "spiritsafe_process_restarts_total",
+)
+OTHER = """
+[[models]]
+name = "other"
+role = "teacher"
+backends = ["{url}"]
+"""
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """A house that has answered a stream and refused a wrong key."""
+    folder = tmp_path_factory.mktemp("house")
+    prepare(folder)
+    settings = folder / "spiritsafe.toml"
+    with fake_vllm(["other"]) as vllm:
+        text = settings.read_text().replace("[operator]", f'[operator]\nscrape_token = "{TOKEN}"')
+        settings.write_text(text + OTHER.format(url=vllm.url))
+        with running_house(folder) as up:
+            for name in ("teacher", "operator", "ingester", "detector"):
+                up.until(name, state="ready")
+            send_traffic(up)
+            yield up
+
+
+def send_traffic(up: Up) -> None:
+    """One streamed answer, and one refusal."""
+    data_dir = up.folder / "data"
+    database = open_database(f"sqlite:///{data_dir / 'control.sqlite'}")
+    with database.write() as connection:
+        accounts.create(connection, accounts.new(ACCOUNT), "test")
+        _, key = keys.create(connection, keys.installation_secret(data_dir), ACCOUNT, "test")
+    database.close()
+    url = up.until("gateway-w0", state="ready").url
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key=key, timeout=30, max_retries=4)
+    words = client.chat.completions.create(model="other", messages=[{"role": "user", "content": "Hello"}], stream=True)
+    assert list(words)
+    with pytest.raises(openai.AuthenticationError):
+        client.with_options(api_key="wrong").chat.completions.create(model="other", messages=[])
+
+
+@contextmanager
+def prometheus(program: str, folder: Path, target: str) -> Iterator[Callable[[str], list[dict[str, Any]]]]:
+    """Run Prometheus against one target; yields `query(expression)`, the vector it answers."""
+    configuration = {
+        "global": {"scrape_interval": "1s"},
+        "scrape_configs": [
+            {
+                "job_name": "spiritsafe",
+                "authorization": {"credentials": TOKEN},
+                "static_configs": [{"targets": [target]}],
+            }
+        ],
+    }
+    file = folder / "prometheus.yml"
+    file.write_text(json.dumps(configuration))  # JSON is YAML
+    address = f"127.0.0.1:{free_port()}"
+    command = [program, f"--config.file={file}", f"--storage.tsdb.path={folder / 'tsdb'}"]
+    with (folder / "prometheus.log").open("w") as log:
+        process = subprocess.Popen([*command, f"--web.listen-address={address}"], stdout=log, stderr=log)
+
+    def query(expression: str) -> list[dict[str, Any]]:
+        url = f"http://{address}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                result: list[dict[str, Any]] = json.load(answer)["data"]["result"]
+        except OSError:
+            return []  # It is still starting.
+        return result
+
+    try:
+        yield query
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def await_all(query: Callable[[str], list[dict[str, Any]]], seconds: float = 20) -> set[str]:
+    """Wait for every promised metric; return those that did not come."""
+    missing, deadline = set(PROMISED), time.monotonic() + seconds
+    while missing and time.monotonic() < deadline:
+        missing -= {name for name in missing if query(name)}
+        time.sleep(0.2)
+    return missing
+
+
+def scrape(up: Up) -> str:
+    """The operator process's metrics as text."""
+    request = urllib.request.Request(
+        f"{up.until('operator', state='ready').url}/metrics", headers={"authorization": f"Bearer {TOKEN}"}
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return str(answer.read().decode())
+
+
+def test_prometheus_has_every_promised_figure(
+    house: Up, tmp_path: Path, require_program: Callable[[str, str], str]
+) -> None:
+    """Each promised metric is there to be queried, with the numbers of the traffic that was sent."""
+    program = require_program("prometheus", "prometheus")
+    target = str(house.until("operator").url).removeprefix("http://")
+    with prometheus(program, tmp_path, target) as query:
+        eventually(lambda: query("up == 1"), 30)
+        assert await_all(query) == set()
+        requests = query('sum(spiritsafe_requests_total{model="other"})')
+        assert float(requests[0]["value"][1]) == 1
+        refused = query('sum(spiritsafe_refusals_total{reason="invalid_api_key"})')
+        assert float(refused[0]["value"][1]) == 1
+        assert float(query('spiritsafe_model_healthy{model="teacher"}')[0]["value"][1]) == 1
+        assert query('{__name__=~".+", account=~".+"}') == []
+
+
+def test_promtool_finds_nothing_wrong(house: Up, require_program: Callable[[str, str], str]) -> None:
+    """The text keeps Prometheus's rules for names, help and types."""
+    program = require_program("promtool", "prometheus")
+    checked = subprocess.run(
+        [program, "check", "metrics"], input=scrape(house), capture_output=True, text=True, check=False, timeout=30
+    )
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
+
+
+def test_no_metric_names_an_account(house: Up) -> None:
+    """No label or help text names an account, a key or a user."""
+    text = scrape(house)
+    assert ACCOUNT not in text
+    assert not re.search(r"\b(account|key|user)=", text)
