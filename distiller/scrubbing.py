@@ -114,7 +114,7 @@ RULES = (
 
 @dataclass
 class Scrubber:
-    """Scrubs the texts of one row. `found` counts the values replaced, by kind; placeholders count up by first sight."""
+    """Scrubs the texts of one row. `found` counts the values replaced, by kind; placeholders are numbered."""
 
     found: Counter[str] = field(default_factory=Counter)
     _names: dict[tuple[str, str], str] = field(default_factory=dict)

@@ -1,0 +1,244 @@
+"""`spiritsafe distill`: from logged requests to a proven student, one decision at a time."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import sqlalchemy as sa
+
+from distiller import trial
+from distiller.evaluation import read_answers
+from distiller.gate import ALPHA, MARGIN, Rule
+from distiller.launch import Recipe, Workshop
+from distiller.launch import train as train_student
+from distiller.progress import Progress
+from distiller.publish import publish as publish_student
+from distiller.selection import WORDS, rights_now, select, task_like
+from distiller.snapshot import Frozen, freeze, verify
+from distiller.splitting import Sizes, split
+from gateway.command import Context, standard_options
+from gateway.ledger import operators, registry, snapshots
+from gateway.ledger.approvals import Approval
+from gateway.ledger.errors import InvalidValue, NotFound
+from gateway.ledger.identifiers import from_rfc3339
+from gateway.ledger.lake import Lake
+from gateway.ledger.snapshots import Snapshot
+
+SIZES = Sizes()
+RECIPE = Recipe()
+
+
+@click.group()
+def distill() -> None:
+    """Distil students from what may be learnt from: select → approve → train → evaluate → publish."""
+
+
+@distill.command("select")
+@standard_options
+@click.option("--task", required=True, help="The task's name: snapshot, student and route carry it.")
+@click.option("--like", required=True, metavar="REQUEST_ID", help="A request of the task.")
+@click.option("--requested-by", metavar="OPERATOR", help="Who asks for it, and may not approve it [the system user].")
+@click.option("--since", metavar="TIME", help="Only requests since then, such as 2026-11-24T00:00:00Z.")
+@click.option("--gate-rows", type=click.IntRange(min=1), default=SIZES.gate, show_default=True)
+@click.option("--calibration-rows", type=click.IntRange(min=20), default=SIZES.calibration, show_default=True)
+@click.option("--least-train-rows", type=click.IntRange(min=20), default=SIZES.least_train, show_default=True)
+def select_rows(
+    context: Context,
+    task: str,
+    like: str,
+    requested_by: str | None,
+    since: str | None,
+    gate_rows: int,
+    calibration_rows: int,
+    least_train_rows: int,
+) -> None:
+    """Freeze the rows of one task that may train a student, and propose them for approval."""
+    sizes = Sizes(gate_rows, calibration_rows, least_train_rows)
+    moment = _moment(since)
+    lake = Lake(context.settings.data_dir / "lake" / "traffic")
+    chosen = task_like(lake, context.settings, task, like)
+    with context.database.read() as connection:
+        requester = _operator(connection, requested_by) if requested_by else context.actor
+        rights = rights_now(connection, chosen.teacher)
+    selection = select(lake, chosen, rights, moment)
+    settings = {**vars(sizes), "since": since}
+    try:
+        splits = split(selection.rows, sizes)
+    except InvalidValue as error:
+        raise InvalidValue(f"{error}. Left out: {_in_words(selection.left_out)}") from error
+    frozen = freeze(context.settings.data_dir / "snapshots", chosen, selection, splits, rights, settings)
+    with context.database.write() as connection:
+        snapshot = snapshots.propose(connection, _proposal(frozen, requester))
+    _tell(context, snapshot)
+
+
+@distill.command("list")
+@standard_options
+def list_snapshots(context: Context) -> None:
+    """List snapshots, newest first, with who approved them."""
+    with context.database.read() as connection:
+        rows = [_row(snapshot, approval) for snapshot, approval in snapshots.every(connection)]
+    context.emit(rows, ("hash", "task", "rows", "requested_by", "approved_by", "created"))
+
+
+@distill.command("show")
+@standard_options
+@click.argument("digest", metavar="HASH")
+@click.option("--rows", "with_rows", is_flag=True, help="Print every row's split, id and hash instead.")
+def show(context: Context, digest: str, with_rows: bool) -> None:
+    """Show a snapshot (by its hash, or by a student made from it) after re-hashing every byte of it."""
+    with context.database.read() as connection:
+        student = registry.find(connection, digest) if len(digest) < 64 else None
+        snapshot = snapshots.get(connection, student.snapshot if student is not None else digest)
+        approval = dict(_approvals(connection)).get(snapshot.hash)
+        made = [row.reference for row in registry.every(connection) if row.snapshot == snapshot.hash]
+    manifest = verify(Path(snapshot.path), snapshot.hash).manifest
+    if with_rows:
+        parts = manifest["splits"].items()
+        context.emit({"split": name, "id": row, "sha256": sha} for name, part in parts for row, sha in part["rows"])
+        return
+    names = ("endpoint", "skeleton", "teacher", "lake", "code", "settings", "consents", "report")
+    context.emit_one(_row(snapshot, approval) | {"students": made} | {name: manifest[name] for name in names})
+
+
+@distill.command("approve")
+@standard_options
+@click.argument("digest", metavar="HASH")
+@click.option("--operator", required=True, help="Who approves: somebody other than who asked for it.")
+@click.option("--note", default="", help="Why.")
+def approve(context: Context, digest: str, operator: str, note: str) -> None:
+    """Approve a snapshot's hash: only approved bytes train."""
+    with context.database.read() as connection:
+        snapshot = snapshots.get(connection, digest)
+    verify(Path(snapshot.path), snapshot.hash)
+    with context.database.write() as connection:
+        approval = snapshots.approve(connection, snapshot.hash, _operator(connection, operator), note)
+    context.emit_one(vars(approval))
+
+
+@distill.command("train")
+@standard_options
+@click.argument("digest", metavar="HASH")
+@click.option("--name", required=True, help="The student's name; a name known gets its next version.")
+@click.option("--untrained", is_flag=True, help="Only drop layers: the baseline that learnt nothing.")
+@click.option("--layers", type=click.IntRange(min=1), default=RECIPE.layers, show_default=True)
+@click.option("--epochs", type=click.IntRange(min=1), default=RECIPE.epochs, show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), default=RECIPE.batch_size, show_default=True)
+@click.option("--learning-rate", type=float, default=RECIPE.learning_rate, show_default=True)
+@click.option("--seed", type=int, default=RECIPE.seed, show_default=True)
+@click.option("--teacher-path", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Its weights.")
+@click.option("--margin", type=click.FloatRange(0, 1, min_open=True), default=MARGIN, show_default=True)
+@click.option("--alpha", type=click.FloatRange(0, 0.5, min_open=True), default=ALPHA, show_default=True)
+def train(
+    context: Context,
+    digest: str,
+    name: str,
+    untrained: bool,
+    teacher_path: Path | None,
+    margin: float,
+    alpha: float,
+    **settings: Any,
+) -> None:
+    """Train a student on an approved snapshot; the gate's --margin and --alpha are fixed here, before it exists."""
+    recipe = Recipe(**settings, trained=not untrained)
+    progress = Progress(f"Training {name}")
+    workshop = Workshop(context.settings, context.database, context.actor, progress.show, teacher_path)
+    student = train_student(workshop, digest, name, recipe, Rule(margin, alpha))
+    context.say(f"{student.reference} is registered; `spiritsafe up` serves it, then `spiritsafe distill evaluate` it.")
+    context.emit_one(_student(student))
+
+
+@distill.command("evaluate")
+@standard_options
+@click.argument("reference", metavar="STUDENT")
+@click.option("--answers", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Known answers, by id.")
+@click.option("--margin", type=float, help="Refused unless it is what was fixed before training.")
+@click.option("--alpha", type=float, help="Refused unless it is what was fixed before training.")
+@click.option("--concurrency", type=click.IntRange(1, 256), default=8, show_default=True)
+@click.option("--wait", type=click.FloatRange(min=0), default=300.0, show_default=True, help="Seconds until served.")
+def evaluate(
+    context: Context,
+    reference: str,
+    answers: Path | None,
+    margin: float | None,
+    alpha: float | None,
+    concurrency: int,
+    wait: float,
+) -> None:
+    """Ask student and teacher the held-out requests, and let the gate decide once."""
+    known = read_answers(answers) if answers is not None else None
+    progress = Progress(f"Asking {reference}")
+    around = trial.Surroundings(
+        context.settings, context.database, context.actor, context.say, progress.show, wait_s=wait
+    )
+    student = trial.evaluate(around, reference, known, trial.Demand(margin, alpha, concurrency))
+    context.emit_one(_student(student))
+
+
+@distill.command("publish")
+@standard_options
+@click.argument("reference", metavar="STUDENT")
+def publish(context: Context, reference: str) -> None:
+    """Write the model card of a student that passed the gate, beside its weights."""
+    file = publish_student(context.database, reference, context.actor)
+    context.emit_one({"student": reference, "card": str(file)})
+
+
+def _moment(text: str | None) -> datetime | None:
+    try:
+        return None if text is None else from_rfc3339(text)
+    except ValueError as error:
+        raise InvalidValue(f"--since {text!r} is no time ({error}): write it as 2026-11-24T00:00:00Z") from error
+
+
+def _operator(connection: sa.Connection, name: str) -> str:
+    if all(operator.name != name for operator in operators.every(connection)):
+        raise NotFound(f"no operator is called {name!r}: `spiritsafe operators list` shows those there are")
+    return name
+
+
+def _proposal(frozen: Frozen, requester: str) -> Snapshot:
+    manifest = frozen.manifest
+    return snapshots.new(
+        frozen.hash,
+        manifest["task"],
+        manifest["endpoint"],
+        manifest["skeleton"],
+        str(frozen.path),
+        requester,
+        frozen.report,
+    )
+
+
+def _tell(context: Context, snapshot: Snapshot) -> None:
+    rows = ", ".join(f"{count} {name}" for name, count in snapshot.report["rows"].items())
+    context.say(f"Frozen: {rows}. Left out: {_in_words(snapshot.report['left_out'])}.")
+    context.say(f"Next, by another person: spiritsafe distill approve {snapshot.hash[:12]} --operator NAME")
+    context.emit_one(vars(snapshot))
+
+
+def _in_words(left_out: dict[str, int]) -> str:
+    return "; ".join(f"{count} because {WORDS[reason]}" for reason, count in left_out.items()) or "nothing"
+
+
+def _approvals(connection: sa.Connection) -> list[tuple[str, Approval]]:
+    return [(snapshot.hash, approval) for snapshot, approval in snapshots.every(connection) if approval is not None]
+
+
+def _row(snapshot: Snapshot, approval: Approval | None) -> dict[str, Any]:
+    return {
+        "hash": snapshot.hash,
+        "task": snapshot.task,
+        "rows": snapshot.report["rows"],
+        "requested_by": snapshot.requested_by,
+        "approved_by": approval.approver if approval is not None else None,
+        "created": snapshot.created,
+        "path": snapshot.path,
+    }
+
+
+def _student(student: registry.Student) -> dict[str, Any]:
+    return {"reference": student.reference} | vars(student)
