@@ -56,7 +56,9 @@ def curve(days: Sequence[date], values: Sequence[float], marks: Sequence[Mark], 
         at = list(values).index(max(values))
         parts.append(_text((at + 0.5) * step, CURVE_TOP - 6, words.compact(peak), "peak"))
     parts += [_mark(days, step, floor, row, mark) for row, mark in enumerate(marks) if mark.day in days]
-    parts += [_text((i + 0.5) * step, CURVE_HEIGHT - 4, words.day(days[i]), "tick") for i in _ticks(len(days))]
+    for order, i in enumerate(_ticks(len(days))):
+        kind = "tick minor" if order % 2 else "tick"
+        parts.append(_text((i + 0.5) * step, CURVE_HEIGHT - 4, words.day(days[i]), kind, "middle"))
     return _svg("curve", CURVE_HEIGHT, label, parts)
 
 
@@ -133,7 +135,7 @@ def share_bar(share: float, label: str) -> Markup:
         Markup('<rect class="track" x="0" y="0" width="100%" height="6" rx="3"/>'),
         Markup('<rect class="fill" x="0" y="0" width="{}" height="6" rx="3"/>').format(width),
     ]
-    return _svg("share", 6, label, parts)
+    return _svg("share-bar", 6, label, parts)
 
 
 def _svg(kind: str, height: int, label: str, parts: Sequence[Markup]) -> Markup:
@@ -147,8 +149,8 @@ def _bar(x: float, width: float, floor: float, height: float, kind: str, title: 
     return Markup(template).format(kind, _pc(x), _pc(width), floor - height, height, inner)
 
 
-def _text(x: float, y: float, text: str, kind: str) -> Markup:
-    anchor = "start" if x < 12 else "end" if x > 88 else "middle"
+def _text(x: float, y: float, text: str, kind: str, anchor: str = "") -> Markup:
+    anchor = anchor or ("start" if x < 12 else "end" if x > 88 else "middle")
     template = '<text class="{}" x="{}" y="{:.1f}" text-anchor="{}">{}</text>'
     return Markup(template).format(kind, _pc(x), y, anchor, text)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,13 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from starlette.routing import Mount
 
 from dashboards.console.app import mount
+from dashboards.console.headers import SecurityHeaders
+from dashboards.console.sessions import COOKIE
+from dashboards.console.visit import Console
+from gateway.ledger import audit, operators
 from gateway.ledger.database import Database, open_database
 from gateway.settings import Settings
 from tests.dashboards import seed
@@ -30,9 +36,13 @@ class Person:
         assert response.status_code == 200, response.text
         return response.text
 
-    def send(self, path: str, page: str = "/", **form: str) -> Any:
-        """Send a form with the token of a page and follow where it leads."""
-        return self.client.post(path, data={"csrf": csrf_of(self.get(page)), **form})
+    def token(self) -> str:
+        """Return this session's form token."""
+        return csrf_of(self.get("/"))
+
+    def send(self, path: str, **form: str) -> Any:
+        """Send a form with this session's token and follow where it leads."""
+        return self.client.post(path, data={"csrf": self.token(), **form})
 
 
 def csrf_of(page: str) -> str:
@@ -42,22 +52,47 @@ def csrf_of(page: str) -> str:
     return match.group(1)
 
 
-@pytest.fixture()
-def settings(tmp_path: Path) -> Settings:
-    """Return settings whose every file lies in the test's folder."""
-    return seed.settings_in(tmp_path)
+@dataclass(frozen=True)
+class Furnished:
+    """A house filled once for all tests: its folder, and its open alerts' ids by account."""
+
+    folder: Path
+    open_alerts: dict[str, str]
 
 
-@pytest.fixture()
+@pytest.fixture(scope="session")
+def furnished(tmp_path_factory: pytest.TempPathFactory) -> Furnished:
+    """Fill a house; every test works on a copy of it."""
+    folder = tmp_path_factory.mktemp("furnished") / "data"
+    settings = seed.settings_in(folder)
+    database = open_database(settings.database_url)
+    seed.people(database)
+    found = seed.house(settings, database)
+    database.close()
+    return Furnished(folder, found)
+
+
+@pytest.fixture
+def open_alerts(furnished: Furnished) -> dict[str, str]:
+    """Return the open alerts' ids by account."""
+    return furnished.open_alerts
+
+
+@pytest.fixture
+def settings(furnished: Furnished, tmp_path: Path) -> Settings:
+    """Return the settings of a house of the test's own."""
+    return seed.settings_in(Path(shutil.copytree(furnished.folder, tmp_path / "data")))
+
+
+@pytest.fixture
 def database(settings: Settings) -> Iterator[Database]:
-    """Open a control plane with two operators, mara and joel."""
-    opened = open_database(settings.database_url)
-    seed.people(opened)
+    """Open the house's control plane; mara and joel are its operators."""
+    opened = Database(settings.database_url)
     yield opened
     opened.close()
 
 
-@pytest.fixture()
+@pytest.fixture
 def app(settings: Settings, database: Database) -> FastAPI:
     """Build an operator process with nothing but the console."""
     application = FastAPI(openapi_url=None)
@@ -65,34 +100,66 @@ def app(settings: Settings, database: Database) -> FastAPI:
     return application
 
 
-@pytest.fixture()
+@pytest.fixture
+def empty_app(tmp_path: Path) -> Iterator[FastAPI]:
+    """Build the console of a house on its first day: two operators and nothing else."""
+    settings = seed.settings_in(tmp_path / "empty")
+    opened = open_database(settings.database_url)
+    seed.people(opened)
+    application = FastAPI(openapi_url=None)
+    mount(application, settings, opened)
+    yield application
+    opened.close()
+
+
+@pytest.fixture
+def audit_rows(database: Database) -> Callable[[], int]:
+    """Return a function that counts the audit log's rows."""
+
+    def count() -> int:
+        with database.read() as connection:
+            return len(audit.recent(connection, limit=10_000))
+
+    return count
+
+
+@pytest.fixture
 def stranger(app: FastAPI) -> TestClient:
     """Return a client that nobody has logged in with."""
+    return browser_of(app)
+
+
+def browser_of(app: FastAPI) -> TestClient:
+    """Return a client that asks for pages, as a browser does."""
     return TestClient(app, base_url="http://127.0.0.1:8081", headers={"accept": "text/html"})
 
 
 def log_in(app: FastAPI, name: str) -> Person:
-    """Log an operator in."""
-    client = TestClient(app, base_url="http://127.0.0.1:8081", headers={"accept": "text/html"})
-    response = client.post("/login", data={"name": name, "password": seed.PASSWORD})
-    assert response.status_code == 200
-    assert response.url.path == "/"
+    """Hand an operator the cookie of a log-in, without the time that a password's hash takes (see test_login.py)."""
+    console = console_in(app)
+    with console.database.read() as connection:
+        operator = next(operator for operator in operators.every(connection) if operator.name == name)
+    client = browser_of(app)
+    client.cookies.set(COOKIE, console.sessions.open(operator))
     return Person(client)
 
 
-@pytest.fixture()
+def console_in(app: FastAPI) -> Console:
+    """Return what the mounted console's pages read from."""
+    mounted = next(route for route in app.routes if isinstance(route, Mount) and route.name == "console")
+    assert isinstance(mounted.app, SecurityHeaders)
+    assert isinstance(mounted.app.app, FastAPI)
+    console: Console = mounted.app.app.state.console
+    return console
+
+
+@pytest.fixture
 def mara(app: FastAPI) -> Person:
     """Return mara, logged in."""
     return log_in(app, "mara")
 
 
-@pytest.fixture()
+@pytest.fixture
 def joel(app: FastAPI) -> Person:
     """Return joel, logged in."""
     return log_in(app, "joel")
-
-
-@pytest.fixture()
-def open_alerts(settings: Settings, database: Database) -> dict[str, str]:
-    """Fill the house and return its open alerts' ids by account."""
-    return seed.house(settings, database)

@@ -19,7 +19,7 @@ from gateway.ledger.snapshots import Snapshot
 router = APIRouter()
 
 SPLITS = ("train", "calibration", "gate")
-SAMPLES = 5
+SAMPLES = 3
 
 
 @router.get("/snapshots")

@@ -1,0 +1,169 @@
+"""The queue, an alert, and the decision about it."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import pytest
+import sqlalchemy as sa
+
+from gateway.ledger import accounts, alerts, audit, enforcement, registry
+from gateway.ledger.database import Database
+from gateway.ledger.lake import Lake
+from gateway.ledger.traffic import to_table
+from gateway.settings import Settings
+from tests.dashboards import seed
+from tests.dashboards.conftest import Person
+
+NOTE = "Never the same question twice."
+
+
+def test_the_queue_shows_the_most_pressing_first(mara: Person) -> None:
+    """What leaks most, and most certainly, is on top; what is decided is elsewhere."""
+    page = mara.get("/")
+    places = [page.index(name) for name in ("tallow-research", "kitesurf-labs", "loom-analytics")]
+    assert places == sorted(places)
+    assert "novum-tutors" not in page
+    assert "still leaking" in page
+    assert "3 open" in page
+
+
+@pytest.mark.parametrize(
+    ("query", "shown", "hidden"),
+    [
+        ("state=confirmed", "novum-tutors", "tallow-research"),
+        ("severity=medium", "kitesurf-labs", "tallow-research"),
+        ("q=log-prob", "kitesurf-labs", "tallow-research"),
+        ("state=dismissed", "No alert matches", "tallow-research"),
+    ],
+)
+def test_the_url_is_the_filter(mara: Person, query: str, shown: str, hidden: str) -> None:
+    """State, severity and search are in the address, so that a view can be shared."""
+    page = mara.get(f"/?{query}")
+    assert shown in page
+    assert hidden not in page
+
+
+@pytest.mark.parametrize("decision", ["suspend", "divert"])
+def test_a_decision_is_a_measure_and_a_row(
+    mara: Person, database: Database, open_alerts: dict[str, str], decision: str
+) -> None:
+    """Suspending or diverting closes the alert, is in force for the days chosen, and is audited with its note."""
+    alert_id = open_alerts["tallow-research"]
+    response = mara.send(f"/alerts/{alert_id}/decide", decision=decision, days="3", note=NOTE)
+    assert response.status_code == 200
+    assert "on every worker within a second" in response.text
+    with database.read() as connection:
+        alert = alerts.get(connection, alert_id)
+        measure = enforcement.in_force(connection)["tallow-research"]
+        rows = {row.action: row for row in audit.recent(connection, subject="tallow-research")}
+    assert (alert.state, alert.decision, alert.operator) == ("confirmed", decision, "mara")
+    assert (measure.action, measure.alert) == (decision, alert_id)
+    assert (measure.until - measure.created).days == 3
+    assert rows[f"alert.{decision}"].detail["note"] == NOTE
+    assert rows[f"enforce.{decision}"].actor == "mara"
+
+
+def test_a_dismissal_puts_nothing_in_force(mara: Person, database: Database, open_alerts: dict[str, str]) -> None:
+    """Dismissing closes the alert with its reason and leaves the account alone."""
+    mara.send(f"/alerts/{open_alerts['loom-analytics']}/decide", decision="dismiss", note="A quarterly report run.")
+    with database.read() as connection:
+        alert = alerts.get(connection, open_alerts["loom-analytics"])
+        assert "loom-analytics" not in enforcement.in_force(connection)
+    assert (alert.state, alert.note) == ("dismissed", "A quarterly report run.")
+
+
+@pytest.mark.parametrize(
+    ("form", "status", "words"),
+    [
+        ({"decision": "suspend", "note": "  "}, 422, "needs a note"),
+        ({"note": "Forgot the choice."}, 422, "choose dismiss, divert or suspend"),
+        ({"decision": "ban", "note": "No such step."}, 422, "choose dismiss, divert or suspend"),
+        ({"decision": "suspend", "days": "4000", "note": "For ever."}, 422, "choose an expiry"),
+    ],
+)
+def test_an_incomplete_decision_says_what_is_missing(
+    mara: Person, open_alerts: dict[str, str], form: dict[str, str], status: int, words: str
+) -> None:
+    """Nothing is decided, the page says why, and what was typed is still there."""
+    response = mara.send(f"/alerts/{open_alerts['tallow-research']}/decide", **form)
+    assert response.status_code == status
+    assert words in response.text
+    assert form["note"].strip() in response.text
+    assert "3 open" in mara.get("/")
+
+
+def test_a_diversion_without_a_student_names_the_remedy(
+    mara: Person, database: Database, open_alerts: dict[str, str]
+) -> None:
+    """With no student promoted the page says so, and a form sent all the same is refused with the remedy."""
+    with database.write() as connection:
+        registry.rollback(connection, "ticket-router@3", "joel", "Making room.")
+    alert_id = open_alerts["tallow-research"]
+    assert "Not possible: no student is promoted" in mara.get(f"/alerts/{alert_id}")
+    response = mara.send(f"/alerts/{alert_id}/decide", decision="divert", note="Worth a try.")
+    assert response.status_code == 409
+    assert "spiritsafe models promote" in response.text
+
+
+def test_an_alert_is_decided_once(mara: Person, joel: Person, open_alerts: dict[str, str]) -> None:
+    """The second of two people learns who was first, and changes nothing."""
+    path = f"/alerts/{open_alerts['tallow-research']}/decide"
+    mara.send(path, decision="suspend", note="Clear enough.")
+    response = joel.send(path, decision="dismiss", note="Looks fine to me.")
+    assert response.status_code == 409
+    assert "decided already (suspend by mara)" in response.text.replace("&#39;", "'")
+
+
+def test_prompts_are_covered_until_a_reason_is_given(
+    mara: Person, joel: Person, database: Database, open_alerts: dict[str, str]
+) -> None:
+    """Nothing of a prompt is in the page; a reveal needs a reason, is audited, and opens them to that person alone."""
+    alert_id = open_alerts["tallow-research"]
+    assert "Saint-Malo" not in mara.get(f"/alerts/{alert_id}")
+    refused = mara.send(f"/alerts/{alert_id}/reveal", reason="because")
+    assert refused.status_code == 422
+    assert "Saint-Malo" not in refused.text
+    opened = mara.send(f"/alerts/{alert_id}/reveal", reason="To see whether they are exam questions")
+    assert seed.SECRET_PROMPT in opened.text
+    with database.read() as connection:
+        row = audit.recent(connection, limit=1, subject="tallow-research")[0]
+    assert (row.actor, row.action) == ("mara", "prompts.reveal")
+    assert row.detail["reason"] == "To see whether they are exam questions"
+    assert len(row.detail["records"]) == 3
+    assert "Saint-Malo" not in joel.get(f"/alerts/{alert_id}?revealed={row.id}")
+    assert "Saint-Malo" not in mara.get(f"/alerts/{open_alerts['kitesurf-labs']}?revealed={row.id}")
+
+
+def test_a_reveal_closes_after_ten_minutes(mara: Person, database: Database, open_alerts: dict[str, str]) -> None:
+    """The address of an opened page shows shapes again later."""
+    alert_id = open_alerts["tallow-research"]
+    opened = mara.send(f"/alerts/{alert_id}/reveal", reason="To read the examples")
+    assert "Saint-Malo" in opened.text
+    with database.write() as connection:
+        connection.execute(sa.update(audit.table).values(time=sa.literal_column("time - 601000")))
+    assert "Saint-Malo" not in mara.get(opened.url.raw_path.decode())
+
+
+def test_markup_in_names_reasons_and_prompts_stays_text(mara: Person, settings: Settings, database: Database) -> None:
+    """What accounts write is shown and never run: in the queue, in the alert, revealed, and in the account's page."""
+    evil = "<script>alert(1)</script>"
+    record = {
+        "id": evil,
+        "time": "2026-11-24T00:00:00.000Z",
+        "account": evil,
+        "endpoint": "chat.completions",
+        "model": evil,
+        "status": 200,
+        "messages": [{"role": evil, "content": f"{evil} and more"}],
+    }
+    Lake(settings.data_dir / "lake" / "traffic").append(to_table([record]))
+    reasons = [{"feature": evil, "value": 1.0, "own_baseline": None, "peer_median": 0.1, "text": evil}]
+    with database.write() as connection:
+        accounts.create(connection, accounts.new(evil), "cli:root")
+        alert, _new = alerts.raise_or_update(connection, evil, "high", 0.99, reasons, {"examples": [evil]})
+    revealed = mara.send(f"/alerts/{alert.id}/reveal", reason=f"look at {evil}")
+    paths = ("/", "/audit", "/accounts", f"/accounts/{quote(evil, safe='')}")
+    for page in (revealed.text, *map(mara.get, paths)):
+        assert evil not in page
+        assert "&lt;script&gt;" in page
