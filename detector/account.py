@@ -31,7 +31,7 @@ class Totals:
 
 
 class Mirror:
-    """How far answers mirror their inputs: the squared correlation of the logarithms of lengths, over about 100 requests."""
+    """How far answers mirror inputs: the squared correlation of the logarithms of lengths, over about 100 requests."""
 
     FADE = 0.99
     ENOUGH = 20.0
@@ -42,7 +42,9 @@ class Mirror:
     def add(self, length_in: float, length_out: float) -> None:
         """Add one request's lengths in tokens."""
         x, y = math.log1p(max(0.0, length_in)), math.log1p(length_out)
-        self._sums = [old * self.FADE + new for old, new in zip(self._sums, (1.0, x, y, x * x, y * y, x * y), strict=True)]
+        self._sums = [
+            old * self.FADE + new for old, new in zip(self._sums, (1.0, x, y, x * x, y * y, x * y), strict=True)
+        ]
 
     @property
     def share(self) -> float:
@@ -52,6 +54,26 @@ class Mirror:
             return 0.0
         covariance, spread = xy - x * y / n, (xx - x * x / n) * (yy - y * y / n)
         return min(1.0, covariance * covariance / spread) if covariance > 0 and spread > 1e-9 else 0.0
+
+
+class Purity:
+    """Which share of about the last 25 answers was both unseen and outside any conversation."""
+
+    FADE = 0.96
+
+    def __init__(self) -> None:
+        self.unseen = self.single = 0.5  # nothing is known yet
+
+    def add(self, evidence: Evidence) -> None:
+        """Add one answered request."""
+        self.single += (1 - self.FADE) * (evidence.single - self.single)
+        if evidence.unseen is not None:
+            self.unseen += (1 - self.FADE) * (evidence.unseen - self.unseen)
+
+    @property
+    def share(self) -> float:
+        """0 to 1."""
+        return self.unseen * self.single
 
 
 class Account:
@@ -66,7 +88,7 @@ class Account:
         self.windows = Windows()
         self.cusum = Cusum()
         self.examples: deque[str] = deque(maxlen=EXAMPLES)
-        self._past, self._conversations, self._mirror = OwnPast(), Conversations(), Mirror()
+        self._past, self._conversations, self._mirror, self._purity = OwnPast(), Conversations(), Mirror(), Purity()
         self._users: set[str] = set()
         self._least_input = math.inf
         self._day = -1
@@ -83,6 +105,7 @@ class Account:
         self.windows.add(seen.time, _values(seen, context, evidence))
         if evidence is not NOTHING:
             self.cell = seen.cell
+            self._purity.add(evidence)
             self.cusum.add(seen.time, evidence.families)
             if max(evidence.families) >= ALLOWANCE:
                 self.examples.append(seen.id)
@@ -111,7 +134,9 @@ class Account:
         returning = seen.user is not None and seen.user in self._users
         if seen.user is not None and len(self._users) < MOST_USERS:
             self._users.add(seen.user)
-        return Context(likeness, continues, returning, self._overhead(seen), self._mirror_of(seen))
+        age = seen.time - self.first_seen
+        mirrored = self._mirror_of(seen)
+        return Context(likeness, continues, returning, self._overhead(seen), mirrored, age, self._purity.share)
 
     def _overhead(self, seen: Observation) -> float:
         if math.isnan(seen.input):

@@ -1,4 +1,4 @@
-"""From assessments to alerts: one open alert per account, none while a measure is in force, none twice on the same evidence."""
+"""From assessments to alerts: one open per account, none while a measure is in force, none twice on one evidence."""
 
 from __future__ import annotations
 
@@ -110,8 +110,8 @@ class Alerting:
 def evidence(assessment: Assessment, tracked: Tracked) -> dict[str, Any]:
     """Return an alert's evidence as `gateway.ledger.alerts.Alert` documents it; costs in nano-dollars.
 
-    `requests_before_alert` counts from the account's first record in the lake, `live_requests_before_alert` those of live
-    origin among them; `leaked_tokens` is novelty leaked.
+    `requests_before_alert` counts from the account's first record in the lake, `live_requests_before_alert` those of
+    live origin among them; `leaked_tokens` is novelty leaked.
     """
     account, crossing = tracked.account, assessment.crossing
     before = {

@@ -1,4 +1,4 @@
-"""What people try first: a threshold on requests, or on tokens. Kept to be measured beside the detector, on the same frames."""
+"""What people try first: a threshold on requests, or on tokens; measured beside the detector on the same frames."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class TokenThreshold(_Threshold):
 def compare(seen: Iterable[Observation], catch: str | None = None) -> list[dict[str, Any]]:
     """Run both thresholds on each account's last day, the quantiles learnt from all days before it.
 
-    One object per baseline: `threshold`, `flagged` (accounts) and, where `catch` names an account, `also_caught`: whom any
-    threshold low enough for that one flags too.
+    One object per baseline: `threshold`, `flagged` (accounts) and, where `catch` names an account, `also_caught`:
+    whom any threshold low enough for that one flags too.
     """
     days: dict[tuple[str, int], list[float]] = {}
     for observation in seen:

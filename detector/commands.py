@@ -14,9 +14,20 @@ from detector import logs
 from gateway.command import Context, Duration, standard_options
 from gateway.ledger import alerts as ledger_alerts
 from gateway.ledger import declared_uses, enforcement, operators
+from gateway.ledger.errors import NotFound
 
 NICENESS = 5  # vLLM shares the cores and has people waiting
-LIST_COLUMNS = ("id", "account", "severity", "score", "state", "opened", "requests_before_alert", "teacher_tokens", "reason")
+LIST_COLUMNS = (
+    "id",
+    "account",
+    "severity",
+    "score",
+    "state",
+    "opened",
+    "requests_before_alert",
+    "teacher_tokens",
+    "reason",
+)
 SCORE_COLUMNS = ("account", "severity", "score", "abstained", "first_alert_at", "requests_before_alert", "reason")
 
 
@@ -62,10 +73,12 @@ def score(context: Context, daily: bool) -> None:
 
 
 @detector.command("thresholds")
-@click.option("--catch", metavar="ACCOUNT", help="Which others would a threshold catch that is low enough for this one?")
+@click.option(
+    "--catch", metavar="ACCOUNT", help="Which others would a threshold catch that is low enough for this one?"
+)
 @standard_options
 def thresholds(context: Context, catch: str | None) -> None:
-    """Print what a threshold on requests, and one on output tokens, would flag in each account's last day of traffic."""
+    """Print what a threshold on requests, and one on output tokens, would flag in each account's last day."""
     from detector.baselines import compare  # noqa: PLC0415 — see `run`
     from detector.observations import COLUMNS, observe  # noqa: PLC0415
     from detector.service import lake_path  # noqa: PLC0415
@@ -128,8 +141,8 @@ def decide(
 ) -> None:
     """Close an alert: dismiss it, divert the account to the student, or suspend it."""
     with context.database.write() as connection:
-        if operator is not None:
-            operators.get(connection, operator)
+        if operator is not None and operator not in {known.name for known in operators.every(connection)}:
+            raise NotFound(f"no operator is called {operator!r}: `spiritsafe operators create` makes one")
         decided = ledger_alerts.decide(connection, alert_id, action, operator or context.actor, note, duration)
     context.emit_one(vars(decided) if context.json else _summary(decided))
 

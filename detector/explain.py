@@ -1,4 +1,4 @@
-"""Reasons in words and numbers: what stands out, against the account's own past and its peers, and what speaks against it."""
+"""Reasons in words and numbers: what stands out from the own past and the peers, and what speaks against it."""
 
 from __future__ import annotations
 
@@ -54,10 +54,14 @@ def reasons(account: Account, seen: Comparison, uses: Sequence[DeclaredUse]) -> 
 
 
 def _collecting(seen: Comparison) -> list[Reason]:
-    unseen, repeated = seen.count("unseen"), seen.count("repeated")
+    unseen, repeated, share = seen.count("unseen"), seen.count("repeated"), seen.now["unseen_share"]
     never = "never came back to one" if repeated == 0 else f"came back to one {_times(repeated)}"
     found = [
-        seen.reason("unseen_share", f"asked {unseen:,} different things in {seen.window} and {never}", percent),
+        seen.reason(
+            "unseen_share",
+            f"asked {unseen:,} different things in {seen.window} and {never}: {percent(share)} unseen",
+            percent,
+        ),
         seen.reason(
             "leaked_per_request",
             f"got {seen.count('leaked_tokens'):,} tokens that neither its prompts nor earlier answers had, "
@@ -72,7 +76,8 @@ def _collecting(seen: Comparison) -> list[Reason]:
     text = f"{percent(seen.now['single_share'])} of its answers stood alone, outside any conversation"
     found.append(seen.reason("single_share", text, percent))
     if seen.count("application_known") and seen.now["application_share"] < 0.5:
-        text = f"{percent(1 - seen.now['application_share'])} of its requests had no instructions, tools or format of an application"
+        bare = percent(1 - seen.now["application_share"])
+        text = f"{bare} of its requests had no instructions, tools or format of an application"
         found.append(seen.reason("application_share", text, lambda value: percent(1 - value)))
     return found
 

@@ -1,4 +1,4 @@
-"""Features of an account over a window, as one row of a frame: shares and means, no volumes, so that size is no evidence.
+"""Features of an account over a window, as one row of a frame: shares and means, no volumes, as size is no evidence.
 
 `requests`, `output_tokens` and `account` ride along for the baselines and for people; detectors read `FEATURES` alone.
 """

@@ -15,7 +15,7 @@ from detector.features import FEATURES
 
 
 class Isolation(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
-    """IsolationForest on `FEATURES`, missing values at the median; scores are shares of the fitted rows that are less isolated."""
+    """IsolationForest on `FEATURES`, missing values at the median; its score is the share of rows less isolated."""
 
     def __init__(self, trees: int = 60, seed: int = 0) -> None:
         self.trees = trees
@@ -40,4 +40,4 @@ class Isolation(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no t
         # Lengths are compared by ratio; a huge answer must not buy isolation by its size alone.
         long = [FEATURES.index(name) for name in ("leaked_per_request", "output_per_request")]
         filled[:, long] = np.log1p(filled[:, long])
-        return filled
+        return np.asarray(filled)

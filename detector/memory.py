@@ -1,8 +1,9 @@
 """An account's own past: has it asked this before, and how alike are the things it asks?
 
-Bounded: the last `RING` fingerprints are compared one by one, older ones through their exact identity and locality-sensitive
-hashing (8 bands of 8 MinHash values, which finds a Jaccard similarity of 0.9 with probability 0.98 and one of 0.6 with 0.13) in
-two generations, the older of which is forgotten (Leskovec, Rajaraman, Ullman: Mining of Massive Datasets, § 3.4).
+Bounded: the last `RING` fingerprints are compared one by one, older ones through their exact identity and
+locality-sensitive hashing (8 bands of 8 MinHash values, which finds a Jaccard similarity of 0.9 with probability 0.98
+and one of 0.6 with 0.13) in two generations, the older of which is forgotten (Leskovec, Rajaraman, Ullman: Mining of
+Massive Datasets, § 3.4).
 """
 
 from __future__ import annotations
@@ -63,7 +64,11 @@ class _Ring:
             return None
         end = len(alike) if self._count < RING else self._count % RING
         begin = end - SPREAD_OVER
-        chosen = alike[begin:end] if begin >= 0 else np.concatenate([alike[:end], alike[begin:] if self._full else alike[:0]])
+        chosen = (
+            alike[begin:end]
+            if begin >= 0
+            else np.concatenate([alike[:end], alike[begin:] if self._full else alike[:0]])
+        )
         return float(chosen.sum() / len(chosen))
 
     def add(self, row: npt.NDArray[Any]) -> None:
@@ -105,7 +110,7 @@ class OwnPast:
         if seen.minhash is not None:
             likeness = self._by_minhash(seen, seen.minhash, average)
         elif cosines is not None:
-            # An imported record may bring an embedding alone: texts that share most of their words have a cosine near 0.75.
+            # An imported record may bring an embedding alone; texts that share most of their words reach 0.75.
             nearest = max(0.0, 2 * float(cosines.max(initial=0.0)) - 1)
             likeness = Likeness(nearest, average, nearest > 0.99, past=self._met)
         else:
@@ -152,7 +157,7 @@ class Conversations:
         self._older: set[int] = set()
 
     def continues(self, conversation: str | None, turns: float, repeated: bool) -> float:
-        """Return how far a request continues a conversation: 1 the turn before was seen, 0.5 claimed only, 0 not at all.
+        """Return how far a request continues a conversation: 1 the turn before was seen, 0.5 only claimed, 0 not.
 
         Where the turns aren't known, or are kept by the server, another text in a known conversation continues it.
         """

@@ -20,16 +20,17 @@ import pyarrow.compute as pc
 from gateway.ledger import traffic
 
 COLUMNS = (
-    "id", "time", "origin", "account", "user", "endpoint", "model", "model_role", "messages", "prompt", "turns", "tools",
-    "parameters", "usage", "status", "cost", "skeleton", "minhash", "embedding", "conversation",
+    "id", "time", "origin", "account", "user", "endpoint", "model", "model_role", "messages", "prompt", "turns",
+    "tools", "parameters", "usage", "status", "cost", "skeleton", "minhash", "embedding", "conversation",
 )  # fmt: skip
 
 # A system prompt of up to 40 characters ("You are a helpful assistant.") sets no task, one of 120 does.
 GENERIC_SYSTEM_PROMPT, APPLICATION_SYSTEM_PROMPT = 40, 120
 TINY_ANSWER = 16  # tokens
 _ELICITS = re.compile(
-    r"step[- ]by[- ]step|chain[- ]of[- ]thought|think (?:aloud|out loud|carefully|it through)|show (?:all )?(?:your|the) "
-    r"(?:work|working|reasoning|steps)|explain (?:all )?your reasoning|reason(?:ing)? (?:first|through)|<think",
+    r"step[- ]by[- ]step|chain[- ]of[- ]thought|think (?:aloud|out loud|carefully|it through)|show (?:all )?"
+    r"(?:your|the) (?:work|working|reasoning|steps)|explain (?:all )?your reasoning|"
+    r"reason(?:ing)? (?:first|through)|<think",
     re.IGNORECASE,
 )
 _GRADES = re.compile(
@@ -37,12 +38,19 @@ _GRADES = re.compile(
     r"\bcriteria\b|prefer(?:red|ence)",
     re.IGNORECASE,
 )
-_CONSTRAINTS = ("response_format", "structured_outputs", "guided_choice", "guided_json", "guided_regex", "guided_grammar")
+_CONSTRAINTS = (
+    "response_format",
+    "structured_outputs",
+    "guided_choice",
+    "guided_json",
+    "guided_regex",
+    "guided_grammar",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One request as the detector sees it. `time` is seconds since the epoch, `cost` nano-dollars, texts are not kept."""
+    """One request as the detector sees it. `time` is seconds since the epoch, `cost` nano-dollars; no text is kept."""
 
     id: str
     time: float
@@ -63,7 +71,8 @@ class Observation:
     sampled: bool  # temperature above 0.3, or left at the default
     seed: int | None
     top_logprobs: int  # 0: none asked for
-    elicits: bool
+    elicits: bool  # the question asks for the working behind the answer
+    system_elicits: bool  # … or the system prompt does
     grades: bool
     minhash: npt.NDArray[np.uint32] | None
     embedding: npt.NDArray[np.float32] | None  # unit length
@@ -137,6 +146,7 @@ def _observation(
         seed=parameters["seed"] if isinstance(parameters.get("seed"), int) else None,
         top_logprobs=_logprobs(parameters),
         elicits=bool(_ELICITS.search(user_text)),
+        system_elicits=bool(_ELICITS.search(system)),
         grades=bool(_GRADES.search(system) or _GRADES.search(user_text)),
         minhash=minhash,
         embedding=vector,
@@ -151,12 +161,16 @@ def _answered(status: int | None, output: float) -> bool:
 
 def _texts(messages: list[Any], row: Mapping[str, Any]) -> tuple[str, str]:
     system = " ".join(
-        traffic.content_text(message.get("content")) for message in messages if message.get("role") in ("system", "developer")
+        traffic.content_text(message.get("content"))
+        for message in messages
+        if message.get("role") in ("system", "developer")
     )
     return system, traffic.text_of({"messages": messages, "prompt": _json(row.get("prompt"), None)})
 
 
-def _application(messages: list[Any], row: Mapping[str, Any], parameters: Mapping[str, Any], system: str) -> float | None:
+def _application(
+    messages: list[Any], row: Mapping[str, Any], parameters: Mapping[str, Any], system: str
+) -> float | None:
     if any(parameters.get(name) for name in _CONSTRAINTS) or row.get("tools"):
         return 1.0
     if messages:

@@ -1,14 +1,16 @@
 """A reference of ordinary accounts, for peers and isolation where an installation has few accounts of its own.
 
-Made, not measured: each profile draws the habits of accounts (how often they repeat themselves, go on with a conversation, how
-alike their requests are, how long in and out) from ranges chosen before any detector was fitted, makes requests from them and
-passes these through the same accounts, evidence and features as real traffic. No text is involved: fingerprints are random ones
-with the similarity that the habit says. The seed is fixed, so the frame is the same everywhere.
+Made, not measured: each profile draws the habits of accounts (how often they repeat themselves, go on with a
+conversation, how alike their requests are, how long in and out) from ranges chosen before any detector was fitted,
+makes requests from them and passes these through the same accounts, evidence and features as real traffic. No text is
+involved: fingerprints are random ones with the similarity that the habit says. The seed is fixed, so the frame is the
+same everywhere.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,6 +105,7 @@ def _requests(rng: np.random.Generator, account: str, profile: Profile) -> list[
                 seed=None,
                 top_logprobs=0,
                 elicits=False,
+                system_elicits=False,
                 grades=False,
                 minhash=minhash,
                 embedding=embedding,
@@ -114,10 +117,10 @@ def _requests(rng: np.random.Generator, account: str, profile: Profile) -> list[
 
 def _lengths(rng: np.random.Generator, bounds: _Range) -> npt.NDArray[np.float64]:
     median = np.exp(rng.uniform(np.log(bounds[0]), np.log(bounds[1])))
-    return np.maximum(1.0, np.rint(median * np.exp(rng.normal(0.0, 0.4, REQUESTS))))
+    return np.asarray(np.maximum(1.0, np.rint(median * np.exp(rng.normal(0.0, 0.4, REQUESTS)))))
 
 
-def _items(rng: np.random.Generator) -> iter:  # type: ignore[valid-type]
+def _items(rng: np.random.Generator) -> Iterator[npt.NDArray[np.uint32]]:
     while True:
         yield rng.integers(0, 2**32, 64, dtype=np.uint32)
 

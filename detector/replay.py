@@ -20,7 +20,8 @@ def replay(
 ) -> list[dict[str, Any]]:
     """Return one object per account, or per account and day, as `docs/` describes `detector score`.
 
-    `score` is the highest that the account reached (that day, with `daily`), since an alert once raised does not go away.
+    `score` is the highest that the account reached (that day, with `daily`), since an alert once raised does not go
+    away.
     """
     watch = Watch(minimum_requests, uses)
     rows: list[dict[str, Any]] = []

@@ -1,9 +1,9 @@
 """From evidence to a score of 0 to 1 and a severity.
 
-log-odds = 2 · ln(level) + standing, where `level` is the sequential evidence of the rules as a multiple of its threshold and
-`standing` (−0.8 to +0.8) is what peers and isolation add. So they move the point at which an account scores one half between
-0.67 and 1.5 times the threshold, and alone decide nothing. The scale is anchored, not fitted: 0.5 is where the rules' threshold
-lies, and twice the threshold is 0.8.
+log-odds = 2 · ln(level) + standing, where `level` is the sequential evidence of the rules as a multiple of its
+threshold and `standing` (−0.8 to +0.8) is what peers and isolation add. So they move the point at which an account
+scores one half between 0.67 and 1.5 times the threshold, and alone decide nothing. The scale is anchored, not fitted:
+0.5 is where the rules' threshold lies, and twice the threshold is 0.8.
 """
 
 from __future__ import annotations

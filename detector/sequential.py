@@ -1,7 +1,8 @@
 """Evidence over time: one CUSUM per way of harvesting, the same at any speed, so that a slow drip adds up too.
 
-S ← max(0, S + h − allowance) per request (Page 1954). The allowance is what ordinary use may show for ever; where an account's own
-past showed more, it is raised a little, so that a change counts more than a habit. S is in requests' worth of evidence.
+S ← max(0, S + h − allowance) per request (Page 1954). The allowance is what ordinary use may show for ever; where an
+account's own past showed more, it is raised a little, so that a change counts more than a habit. S is in requests'
+worth of evidence.
 """
 
 from __future__ import annotations

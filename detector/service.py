@@ -1,4 +1,4 @@
-"""The service: follows the lake, round by round, and suggests alerts. What it knows it rebuilds from the lake at every start."""
+"""The service: follows the lake in rounds and suggests alerts. What it knows it rebuilds from the lake at its start."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from gateway.ledger.lake import Lake
 from gateway.settings import Settings
 
 PROCESS = ("detector", "run")  # what `spiritsafe up` starts and keeps running
-RESTS = 4.0  # after a round that took t seconds of CPU it rests at least this many times t, beside vLLM on the same cores
+RESTS = (
+    4.0  # after a round that took t seconds of CPU it rests at least this many times t, beside vLLM on the same cores
+)
 LONGEST_WAIT_S = 30.0
 
 logger = logging.getLogger(__name__)
@@ -40,7 +42,9 @@ class Metrics:
             "Age of the detector's view of the lake: seconds since it last had read all of it",
             registry=self.registry,
         )
-        self.accounts = Gauge("spiritsafe_detector_accounts", "Accounts that the detector keeps", registry=self.registry)
+        self.accounts = Gauge(
+            "spiritsafe_detector_accounts", "Accounts that the detector keeps", registry=self.registry
+        )
         self.suspects = Gauge(
             "spiritsafe_detector_suspects", "Accounts that have crossed the alert threshold", registry=self.registry
         )

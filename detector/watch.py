@@ -1,7 +1,7 @@
 """All accounts, brought forward together as the lake unrolls: the service and the replay run this very code.
 
-What is said about an account depends on its own requests in event time and, once a day of event time, on who its peers are;
-never on how the rows were cut into rounds.
+What is said about an account depends on its own requests in event time and, once a day of event time, on who its
+peers are; never on how the rows were cut into rounds.
 """
 
 from __future__ import annotations
@@ -127,12 +127,11 @@ class Watch:
         tracked.score = score_of(level, tracked.standing if level >= WORTH_STANDING else 0.0)
         tracked.peak = max(tracked.peak, tracked.score)
         tracked.day_peak = max(tracked.day_peak, tracked.score)
-        if tracked.score >= ALERT and tracked.crossing is None:
-            if account.requests_in_memory(observation.time) >= self.minimum_requests:
-                totals = account.totals
-                tracked.crossing = Crossing(
-                    observation.time, totals.requests, totals.live_requests, totals.teacher_tokens
-                )
+        if tracked.score < ALERT or tracked.crossing is not None:
+            return
+        if account.requests_in_memory(observation.time) >= self.minimum_requests:
+            totals = account.totals
+            tracked.crossing = Crossing(observation.time, totals.requests, totals.live_requests, totals.teacher_tokens)
 
     def _begin_day(self, day: int) -> None:
         # Yesterday's windows of the accounts that gave no cause for an alert are today's peers.

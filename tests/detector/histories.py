@@ -1,7 +1,7 @@
 """Simulated account histories: ordinary accounts, look-alikes and harvesters, as traffic records of our own making.
 
-Every kind is a function of a random generator and the times of its requests; `history` and `live` lay the times out. The
-records carry only documented fields, and the same generator serves those who harvest and those who don't.
+Every kind is a function of a random generator and the times of its requests; `history` and `live` lay the times out.
+The records carry only documented fields, and the same generator serves those who harvest and those who don't.
 """
 
 from __future__ import annotations
@@ -9,8 +9,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
+from gateway.ledger import fingerprint, traffic
+from gateway.ledger.lake import Lake
 from tests.detector.words import (
     DOMAINS,
     FINISHES,
@@ -84,7 +89,10 @@ def filler(rng: random.Random, words: int) -> str:
     topic = rng.choice(TOPICS)
     parts: list[str] = []
     while len(parts) < words:
-        parts += f"About {topic}, {rng.choice(NAMES)} wrote that {rng.choice(FINISHES)} matters in {rng.choice(TOPICS)}.".split()
+        sentence = (
+            f"About {topic}, {rng.choice(NAMES)} wrote that {rng.choice(FINISHES)} matters in {rng.choice(TOPICS)}."
+        )
+        parts += sentence.split()
     return " ".join(parts[:words])
 
 
@@ -222,8 +230,8 @@ def content_generator(rng: random.Random, account: str, times: Sequence[datetime
     head = system("You write product texts for a shop. Friendly, concrete, no superlatives.")
     rows = []
     for number, time in enumerate(times):
-        product = f"{rng.choice(NAMES)} {rng.choice(PRODUCTS)} made of {rng.choice(FINISHES)}, article {rng.randrange(10_000)}"
-        text = f"Write a product description for: {product}. Mention material, use and care."
+        product = f"{rng.choice(NAMES)} {rng.choice(PRODUCTS)} made of {rng.choice(FINISHES)}"
+        text = f"Write a product description for: {product}, no. {rng.randrange(10_000)}. Mention material, use, care."
         rows.append(record(account, number, time, [head, user(text)], rng.randint(120, 240), {"temperature": 0.9}))
     return rows
 
@@ -252,7 +260,10 @@ def agentic_coding(rng: random.Random, account: str, times: Sequence[datetime]) 
     talk: list[dict[str, Any]] = []
     for number, time in enumerate(times):
         if not talk or len(talk) > 30:
-            talk = [head, user(f"Fix the failing test of {rng.choice(DOMAINS['programming'])} in module {rng.choice(NAMES)}.")]
+            talk = [
+                head,
+                user(f"Fix the failing test of {rng.choice(DOMAINS['programming'])} in module {rng.choice(NAMES)}."),
+            ]
         else:
             result = {"role": "tool", "tool_call_id": f"c{number}", "content": filler(rng, 150)}
             talk = [*talk, assistant("Reading the file."), result]
@@ -299,7 +310,9 @@ def best_of_n(rng: random.Random, account: str, times: Sequence[datetime]) -> li
     """A few prompts sampled over and over with changing seeds (A6)."""
     texts = instructions(rng, max(1, len(times) // 64))
     return [
-        record(account, i, time, [user(texts[i // 64 % len(texts)])], rng.randint(80, 200), {"temperature": 1.0, "seed": i})
+        record(
+            account, i, time, [user(texts[i // 64 % len(texts)])], rng.randint(80, 200), {"temperature": 1.0, "seed": i}
+        )
         for i, time in enumerate(times)
     ]
 
@@ -340,7 +353,7 @@ def chain_of_thought(rng: random.Random, account: str, times: Sequence[datetime]
         text = (
             f"{name} has {rng.randint(3, 90)} {rng.choice(PRODUCTS)}s for {rng.choice(TOPICS)} and gives {other} "
             f"{rng.randint(1, 9)} of them each {rng.choice(['day', 'week'])}; {rng.choice(FINISHES)} ones cost "
-            f"{rng.randint(2, 40)} crowns. What is left after {rng.randint(2, 9)}? Think step by step and show your reasoning."
+            f"{rng.randint(2, 40)} crowns. What is left after {rng.randint(2, 9)}? Think step by step."
         )
         rows.append(record(account, i, time, [user(text)], rng.randint(120, 300), {"temperature": 0.7}))
     return rows
@@ -390,3 +403,22 @@ HARVESTING: dict[str, Kind] = {
     "grader": grader,
     "chain_of_thought": chain_of_thought,
 }
+
+
+def to_table(rows: Iterable[Record]) -> pa.Table:
+    """Turn records into rows of the lake, fingerprints included, as the ingester does."""
+    written = ({**row, "time": row["time"].isoformat(timespec="milliseconds")} for row in rows)
+    return traffic.to_table([fingerprint.complete(row) for row in written])
+
+
+def without_text(row: Record) -> Record:
+    """Take the text out of a record and leave its fingerprint, as where no text is kept."""
+    complete = fingerprint.complete({**row, "time": row["time"].isoformat(timespec="milliseconds")})
+    return {name: value for name, value in {**complete, "time": row["time"]}.items() if name != "messages"}
+
+
+def fill_lake(path: Path, rows: Iterable[Record]) -> Lake:
+    """Append records to the lake at a path."""
+    lake = Lake(path)
+    lake.append(to_table(rows))
+    return lake

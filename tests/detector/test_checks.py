@@ -1,0 +1,23 @@
+"""Every estimator of the detector passes the conformance suite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from detector.baselines import RequestRateThreshold, TokenThreshold
+from detector.isolation import Isolation
+from detector.peers import RobustPeers
+from detector.scoring import Standing
+from tests.detector.checks import check_detector
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [RobustPeers(), Isolation(trees=20), Standing(), RequestRateThreshold(), TokenThreshold()],
+    ids=lambda estimator: type(estimator).__name__,
+)
+def test_estimators_conform(estimator: Any) -> None:
+    """Detectors store in `__init__`, learn in `fit`, score higher for the more abnormal, and repeat themselves."""
+    check_detector(estimator)
