@@ -1,0 +1,158 @@
+"""The console in Debian's Chromium, by keyboard alone."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from selenium.webdriver import Chrome, ChromeOptions, ChromeService, Keys
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+from gateway.ledger import alerts, audit, enforcement
+from gateway.ledger.database import Database
+from tests.dashboards import seed
+
+pytestmark = pytest.mark.browser
+
+ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1400,900")
+
+
+@pytest.fixture
+def address(app: FastAPI) -> Iterator[str]:
+    """Serve the console on a free loopback port and return its address."""
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not server.started:
+        assert time.monotonic() < deadline, "the console did not start"
+        time.sleep(0.02)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join(10)
+
+
+@pytest.fixture
+def chrome(require_program: Callable[[str, str], str]) -> Iterator[Chrome]:
+    """Start Chromium without a window; whatever it or the page's policy complains about is kept."""
+    options = ChromeOptions()
+    options.binary_location = require_program("chromium", "chromium")
+    for argument in ARGUMENTS:
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = Chrome(options, ChromeService(require_program("chromedriver", "chromium-driver")))
+    yield driver
+    driver.quit()
+
+
+class Hands:
+    """Types into whatever has the focus, as a person does."""
+
+    def __init__(self, chrome: Chrome) -> None:
+        self.chrome = chrome
+
+    def type(self, *keys: str) -> None:
+        """Send keys to the focused element."""
+        self.chrome.switch_to.active_element.send_keys(*keys)
+
+    def sees(self, words: str) -> None:
+        """Wait until the page says something."""
+        WebDriverWait(self.chrome, 15).until(lambda chrome: words in chrome.find_element(By.TAG_NAME, "body").text)
+
+    def focus(self) -> Any:
+        """Return the focused element."""
+        return self.chrome.switch_to.active_element
+
+
+@pytest.fixture
+def hands(chrome: Chrome, address: str) -> Hands:
+    """Log mara in by keyboard; the name has the focus, tab leads to the password."""
+    chrome.get(f"{address}/")
+    hands = Hands(chrome)
+    hands.type("mara", Keys.TAB, seed.PASSWORD, Keys.ENTER)
+    hands.sees("Logged in as mara")
+    return hands
+
+
+def complaints(chrome: Chrome) -> list[str]:
+    """Return what the browser logged: script errors, failed requests, violations of the policy."""
+    return [str(entry["message"]) for entry in chrome.get_log("browser")]  # type: ignore[no-untyped-call]
+
+
+def test_an_alert_is_decided_by_keyboard(
+    hands: Hands, chrome: Chrome, database: Database, open_alerts: dict[str, str]
+) -> None:
+    """From the queue to a suspension in force without a pointer, and nothing on the way complains."""
+    hands.type("j", "j", "k")
+    assert hands.focus().text == "tallow-research"
+    hands.type(Keys.ENTER)
+    hands.sees("What leaked")
+    hands.type("e")
+    assert hands.focus().text == "What leaked"
+    hands.type("3")
+    assert hands.focus().get_attribute("id") == "note"
+    button = chrome.find_element(By.CSS_SELECTOR, "form.decide button")
+    assert button.text.startswith("Suspend for 7 days")
+    hands.type("Five hundred questions, none of them twice.", Keys.CONTROL, Keys.ENTER)
+    hands.sees("Suspended, on every worker within a second.")
+    with database.read() as connection:
+        alert = alerts.get(connection, open_alerts["tallow-research"])
+        assert enforcement.in_force(connection)["tallow-research"].action == "suspend"
+    assert (alert.operator, alert.note) == ("mara", "Five hundred questions, none of them twice.")
+    hands.type(Keys.NULL, "n")
+    hands.sees("kitesurf-labs")
+    assert complaints(chrome) == []
+
+
+def test_prompts_are_revealed_by_keyboard(hands: Hands, chrome: Chrome, database: Database) -> None:
+    """`r` leads to the reason, enter reveals, and the audit log has it."""
+    hands.type("j", Keys.ENTER)
+    hands.sees("Examples")
+    assert "Saint-Malo" not in chrome.page_source
+    hands.type("r")
+    hands.type("To see what is asked", Keys.ENTER)
+    hands.sees(seed.SECRET_PROMPT)
+    with database.read() as connection:
+        assert audit.recent(connection, limit=1)[0].action == "prompts.reveal"
+    assert complaints(chrome) == []
+
+
+def test_every_page_loads_without_a_complaint(hands: Hands, chrome: Chrome, address: str) -> None:
+    """No script error, no missing file and no violation of the policy anywhere; no page is wider than its window."""
+    paths = ("/accounts", "/accounts/novum-tutors", "/models", "/models/ticket-router@4", "/snapshots")
+    for width in (1400, 390):
+        metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+        chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        for path in ("/", *paths, f"/snapshots/{seed.SNAPSHOT}", "/audit"):
+            chrome.get(address + path)
+            assert chrome.execute_script("return document.documentElement.scrollWidth") <= width, path
+    assert complaints(chrome) == []
+
+
+def test_keys_are_listed_and_can_be_switched_off(hands: Hands, chrome: Chrome, address: str) -> None:
+    """`?` lists them; switched off there, single keys do nothing, and links and buttons still do."""
+    hands.type("?")
+    hands.sees("Single keys are on in this browser")
+    chrome.find_element(By.ID, "keys-on").send_keys(Keys.SPACE)
+    hands.type(Keys.ESCAPE)
+    hands.type("j")
+    assert "main" not in (hands.focus().get_attribute("class") or "").split()
+    chrome.get(f"{address}/accounts")
+    hands.type("g", "q")
+    assert chrome.current_url == f"{address}/accounts"
+
+
+def test_the_policy_stops_what_is_inline(hands: Hands, chrome: Chrome) -> None:
+    """Were markup ever to get into a page, the browser would not run it."""
+    chrome.execute_script(
+        "const evil = document.createElement('div');"
+        "evil.innerHTML = '<img src=x onerror=\"document.title=1\">'; document.body.append(evil);"
+    )
+    WebDriverWait(chrome, 10).until(lambda _: "Content Security Policy" in str(complaints(chrome)))
+    assert chrome.title.startswith("Queue")
