@@ -156,8 +156,8 @@ class Lake:
             self._table = None
             return True
 
-    def tidy(self) -> int:
-        """Merge today's small files when they are more than 100, erase those merged an hour ago; returns how many."""
+    def tidy(self, most: int = SMALL_FILES) -> int:
+        """Merge today's small files if they are more than `most`, erase those merged an hour ago; return how many."""
         with self._writing(), self._mutex:
             table = self._refresh()
             if table is None:
@@ -165,7 +165,7 @@ class Lake:
             day = [("day", "=", today())]
             paths = table.file_uris(file_pruning_predicate=day)
             small = sum(os.path.getsize(path) < _TARGET_BYTES for path in paths)
-            if small <= SMALL_FILES:
+            if small <= most:
                 return 0
             table.optimize.compact(partition_filters=day, target_size=_TARGET_BYTES, writer_properties=_ENCODING)
             self._sync(table.version())
