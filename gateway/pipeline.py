@@ -129,8 +129,9 @@ class Pipeline:
     def _relay(self, exchange: Exchange, request: InferenceRequest, candidate: Candidate, send: Send) -> Relay:
         total = self.settings.total_timeout_s
         if not request.stream and exchange.preferences.deadline_s is not None:
-            # The caller gives up then; a stream's bytes and pings renew its patience.
-            total = min(total, exchange.preferences.deadline_s)
+            # The caller gives up then, and is answered a little before; a stream's bytes and pings renew its patience.
+            patience = exchange.preferences.deadline_s
+            total = min(total, patience - min(1.0, patience / 10))
         return Relay(
             self.client,
             exchange,

@@ -17,7 +17,14 @@ from typing import Any, TypeVar
 
 from starlette.types import Send
 
-from gateway.errors import GatewayError, InternalError, NoBackend, UpstreamDisconnected, UpstreamTimeout
+from gateway.errors import (
+    GatewayError,
+    InternalError,
+    NoBackend,
+    UpstreamDisconnected,
+    UpstreamProtocol,
+    UpstreamTimeout,
+)
 from gateway.fleet.backends import Backend, Pool
 from gateway.fleet.connection import UpstreamClient, UpstreamResponse
 from gateway.protocol.answers import Answer, error_in_stream, parse_object, upstream_refusal
@@ -107,7 +114,11 @@ class Relay:
     ) -> Result:
         """Try backends until one answers; after content has been sent no other may follow."""
         failure: GatewayError = NoBackend("No server of this model is up: try again shortly.")
+        tried: set[str] = set()
         for number, backend in enumerate(self.pool.attempts(), 1):
+            if backend.url in tried and not isinstance(failure, UpstreamDisconnected):
+                break  # it answered, only not well: asking it again at once would not help it
+            tried.add(backend.url)
             try:
                 return await self._attempt(backend, number, read)
             except GatewayError as error:
@@ -152,7 +163,7 @@ class Relay:
                 await self._finish(out)
                 await _drain(response)
                 return
-        raise UpstreamDisconnected("The model's server ended its answer before it was complete.")
+        raise UpstreamProtocol("The model's server ended its stream without the terminator.")
 
     def _note_first_content(self, deadline: Deadline) -> None:
         timing = self.exchange.timing

@@ -76,6 +76,10 @@ class FakeVllm:
         """Answer every request that has no script of its own with what this makes of it."""
         self._always = script
 
+    def forget(self) -> None:
+        """Drop scripts and what was received."""
+        self.received, self._scripts, self._always, self.healthy, self.connections = [], [], None, True, 0
+
     def start(self, port: int = 0) -> FakeVllm:
         """Listen on loopback."""
         self.port = port
@@ -107,8 +111,8 @@ class FakeVllm:
         try:
             while await self._serve_one(reader, writer):
                 pass
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # the client is gone, which `left` says where it matters
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # the client is gone, which `left` says where it matters, or the fake is being stopped
         finally:
             writer.close()
 

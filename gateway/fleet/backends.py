@@ -31,6 +31,8 @@ class Backend:
             # A server that answers, if only with an error, is there; one bad request must not take it from the others.
             if isinstance(error, (UpstreamUnreachable, UpstreamDisconnected)):
                 self.failed(unreachable=isinstance(error, UpstreamUnreachable))
+            else:
+                self.failures = 0
             raise
         else:
             self.succeeded()
@@ -64,7 +66,7 @@ class Pool:
     def attempts(self) -> Iterator[Backend]:
         """Yield the backends to try, the one with the least open work first.
 
-        A sole backend is tried twice, because the first failure may have been a connection that was just closing.
+        A sole backend comes twice: the first failure may have been a connection that was just closing.
         Raises `NoBackend` when none is up.
         """
         if not self.ready:

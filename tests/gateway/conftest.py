@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import uvicorn
 from openai import OpenAI
@@ -34,6 +35,8 @@ class RunningGateway:
     url: str
     database: Database
     worker: Any
+    http: httpx.Client
+    hidden: dict[Kind, int] = dataclasses.field(default_factory=dict)
 
     def account(self, name: str = "acme", *, operator: bool = False) -> None:
         """Make an account."""
@@ -62,10 +65,15 @@ class RunningGateway:
         return OpenAI(base_url=f"{self.url}/v1", api_key=key or self.key(), max_retries=0, **options)
 
     def frames(self, kind: Kind = Kind.FINAL) -> list[dict[str, Any]]:
-        """Return the records of that kind in the spool, oldest first."""
+        """Return the records of that kind in the spool since the last `hide_frames`, oldest first."""
         folder = self.settings.data_dir / "spool" / "w0"
         found = [frame for path in segments(folder) for frame in read_segment(path) if frame.kind is kind]
-        return [dict(frame.record) for frame in found]
+        return [dict(frame.record) for frame in found][self.hidden.get(kind, 0) :]
+
+    def hide_frames(self) -> None:
+        """Count what is in the spool as another test's."""
+        for kind in (Kind.START, Kind.FINAL):
+            self.hidden[kind] = self.hidden.get(kind, 0) + len(self.frames(kind))
 
     def record(self, number: int = -1) -> dict[str, Any]:
         """Return one final record, waiting for the first."""
@@ -102,8 +110,10 @@ def running_gateway(settings: Settings) -> Iterator[RunningGateway]:
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
     thread.start()
     eventually(lambda: server.started)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     try:
-        yield RunningGateway(settings, f"http://127.0.0.1:{listener.getsockname()[1]}", database, app.state.worker)
+        with httpx.Client(base_url=url, timeout=20) as http:
+            yield RunningGateway(settings, url, database, app.state.worker, http)
     finally:
         server.should_exit = True
         thread.join(10)
@@ -117,14 +127,43 @@ def settings_for(data_dir: Path, *urls: str, **gateway: Any) -> Settings:
 
 
 @pytest.fixture
-def vllm() -> Iterator[FakeVllm]:
-    """A scripted vLLM that serves `teacher`."""
+def own_vllm() -> Iterator[FakeVllm]:
+    """A scripted vLLM of the test's own, which it may stop."""
     with fake_vllm() as fake:
         yield fake
 
 
 @pytest.fixture
-def house(tmp_path: Path, vllm: FakeVllm) -> Iterator[RunningGateway]:
-    """A gateway in front of the scripted vLLM, with the default settings."""
-    with running_gateway(settings_for(tmp_path, vllm.url)) as running:
+def own_house(tmp_path: Path, own_vllm: FakeVllm) -> Iterator[RunningGateway]:
+    """A gateway of the test's own, which it may break."""
+    with running_gateway(settings_for(tmp_path, own_vllm.url)) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def shared_vllm() -> Iterator[FakeVllm]:
+    """A scripted vLLM for the tests of a module."""
+    with fake_vllm() as fake:
+        yield fake
+
+
+@pytest.fixture(scope="module")
+def shared_house(tmp_path_factory: pytest.TempPathFactory, shared_vllm: FakeVllm) -> Iterator[RunningGateway]:
+    """A gateway for the tests of a module, with the default settings."""
+    with running_gateway(settings_for(tmp_path_factory.mktemp("house"), shared_vllm.url)) as running:
+        running.account()
+        yield running
+
+
+@pytest.fixture
+def vllm(shared_vllm: FakeVllm) -> FakeVllm:
+    """The module's scripted vLLM, with nothing left of the test before."""
+    shared_vllm.forget()
+    return shared_vllm
+
+
+@pytest.fixture
+def house(shared_house: RunningGateway, vllm: FakeVllm) -> RunningGateway:
+    """The module's gateway, whose frames are this test's only."""
+    shared_house.hide_frames()
+    return shared_house
