@@ -83,6 +83,7 @@ def train(workshop: Workshop, digest: str, name: str, recipe: Recipe, rule: Rule
             snapshot, approval = _approved(connection, digest)
             frozen = verify(Path(snapshot.path), snapshot.hash)
             check_rights(connection, frozen)
+            _check_licence(settings, frozen)
             version = registry.next_version(connection, name)
         _sweep(students)
         target = students / f"{name}@{version}"
@@ -110,6 +111,16 @@ def check_rights(connection: sa.Connection, frozen: Frozen) -> None:
                 f"{', '.join(accounts)} {why} after this snapshot was frozen: select a new one, which leaves those "
                 "rows out (`spiritsafe distill select`), and have it approved"
             )
+
+
+def _check_licence(settings: Settings, frozen: Frozen) -> None:
+    name = frozen.manifest["teacher"]["name"]
+    teacher = settings.model(name)
+    if teacher is None or not teacher.distillable:
+        raise Forbidden(
+            f"the answers of {name!r} may not train a student any more: where its licence allows it, declare the model "
+            "with `distillable = true`"
+        )
 
 
 def teacher_folder(settings: Settings, name: str) -> Path:

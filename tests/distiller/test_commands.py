@@ -201,6 +201,13 @@ def test_a_withdrawal_during_the_training_still_counts(desk: Desk) -> None:
         assert registry.every(connection) == []
 
 
+def test_a_licence_taken_back_after_the_approval_ends_it(desk: Desk) -> None:
+    """When the settings no longer let the teacher's answers train, an approved snapshot does not train either."""
+    digest = desk.approved()
+    desk.house.file.write_text(desk.house.file.read_text().replace("distillable = true", "distillable = false"))
+    assert "may not train a student any more" in desk("train", digest, "--name", "tickets").stderr
+
+
 def test_a_failed_training_leaves_its_remedy_and_nothing_else(desk: Desk) -> None:
     """The child's paragraph reaches the user, exit status 1, no folder and no row."""
     failed = desk("train", desk.approved(), "--name", "tickets", "--seed", str(scripted_training.FAILS))
