@@ -1,0 +1,245 @@
+"""A worker as a whole: students and `auto`, the control plane gone, processes that die."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from gateway.ledger import accounts, enforcement, keys, registry
+from gateway.ledger.database import Database
+from gateway.ledger.distance import Distance
+from tests.fakes import FakeVllm, chat_stream, fake_vllm
+from tests.gateway.conftest import RunningGateway, eventually, running_gateway, settings_for
+from tests.gateway.test_routing import FAR, ROWS, SYSTEM, student
+
+HI: list[Any] = [{"role": "user", "content": "hi"}]
+NEAR = [SYSTEM, {"role": "user", "content": "Which colour has a ripe fig?"}]
+
+
+@pytest.fixture
+def fruit_vllm() -> Iterator[FakeVllm]:
+    """A scripted vLLM that serves the student."""
+    with fake_vllm(["fruit@1"]) as fake:
+        yield fake
+
+
+@pytest.fixture
+def fruit(house: RunningGateway, fruit_vllm: FakeVllm, tmp_path: Path) -> Iterator[registry.Student]:
+    """A candidate of the task in the registry, served; taken out again afterwards."""
+    fitted = Distance.fit(ROWS)
+    threshold = (fitted.distance("Which colour has a ripe fig?") + fitted.distance(FAR)) / 2
+    fitted.with_threshold(threshold).save(tmp_path / "distance.npz")
+    made = student(tmp_path / "distance.npz", "candidate", url=fruit_vllm.url)
+    with house.database.write() as connection:
+        registry.add(connection, made, "test")
+    house.synchronise()
+    yield made
+    with house.database.write() as connection:
+        connection.execute(registry.table.delete())
+    house.synchronise()
+
+
+def ask(house: RunningGateway, key: str, **fields: Any) -> httpx.Response:
+    body = {"model": "auto", "messages": NEAR} | fields
+    return house.http.post("/v1/chat/completions", headers={"authorization": f"Bearer {key}"}, json=body)
+
+
+def route(answer: httpx.Response) -> tuple[str, str]:
+    return answer.headers["x-spiritsafe-model"], answer.headers["x-spiritsafe-route-reason"]
+
+
+def test_candidates_are_for_operators(house: RunningGateway, fruit: registry.Student, fruit_vllm: FakeVllm) -> None:
+    """Before promotion a student exists for operators' accounts only; for others it is an unknown model."""
+    key, operator = house.key(), _operator_key(house)
+    with pytest.raises(openai.NotFoundError) as caught:
+        house.client(key).chat.completions.create(model="fruit@1", messages=HI)
+    with pytest.raises(openai.NotFoundError) as unknown:
+        house.client(key).chat.completions.create(model="other@1", messages=HI)
+    assert str(caught.value).replace("fruit", "other") == str(unknown.value)
+    assert [model.id for model in house.client(key).models.list()] == ["auto", "teacher"]
+    assert [model.id for model in house.client(operator).models.list()] == ["auto", "teacher", "fruit@1"]
+    answer = ask(house, operator, model="fruit")
+    assert route(answer) == ("fruit@1", "pinned")
+    assert answer.json()["model"] == fruit_vllm.received[-1].body["model"] == "fruit@1"
+    assert route(ask(house, key)) == ("teacher", "no_student")
+
+
+def _operator_key(house: RunningGateway) -> str:
+    house.account("evaluator", operator=True)
+    return house.key("evaluator")
+
+
+def test_promotion_and_rollback_move_auto(house: RunningGateway, fruit: registry.Student) -> None:
+    """Once promoted the student answers what is of its task, at its price, and nothing else; a rollback ends that."""
+    key = house.key()
+    with house.database.write() as connection:
+        registry.promote(connection, fruit.reference, "paula")
+    house.synchronise()
+    answer = ask(house, key)
+    assert route(answer) == ("fruit@1", "adequate")
+    assert int(answer.headers["x-spiritsafe-cost"]) == 7 * 400 + 3 * 1200
+    record = house.record()
+    assert (record["model"], record["model_role"], record["model_requested"]) == ("fruit@1", "student", "auto")
+    assert record["route"]["task"] == "fruit-colour"
+    assert isinstance(record["route"]["adequacy"], float)
+    assert (record["cost"], record["counterfactual_cost"]) == (6400, 16000)
+    assert record["fingerprint"]["skeleton"] == fruit.skeleton
+    assert route(ask(house, key, messages=[SYSTEM, {"role": "user", "content": FAR}])) == ("teacher", "too_far")
+    assert route(ask(house, key, messages=HI)) == ("teacher", "not_task")
+    assert route(ask(house, key, model="teacher")) == ("teacher", "pinned")
+    assert route(ask(house, key, model="fruit")) == ("fruit@1", "pinned")
+    with house.database.write() as connection:
+        registry.rollback(connection, fruit.reference, "paula")
+    house.synchronise()
+    assert route(ask(house, key)) == ("teacher", "no_student")
+
+
+def test_a_diverted_account_gets_the_student(house: RunningGateway, fruit: registry.Student) -> None:
+    """`auto` of a diverted account goes to the student whatever it asks; what it pins it still gets."""
+    key, other = house.key("suspect"), house.key()
+    with house.database.write() as connection:
+        registry.promote(connection, fruit.reference, "paula")
+        enforcement.impose(connection, "suspect", "divert", "paula", "harvests")
+    house.synchronise()
+    far = [{"role": "user", "content": FAR}]
+    assert route(ask(house, key, messages=far)) == ("fruit@1", "policy")
+    assert route(ask(house, key, messages=far, model="teacher")) == ("teacher", "pinned")
+    assert route(ask(house, other, messages=far)) == ("teacher", "not_task")
+
+
+def test_a_dead_student_is_replaced_by_the_teacher(
+    house: RunningGateway, fruit: registry.Student, fruit_vllm: FakeVllm
+) -> None:
+    """When its server is gone the next requests of its task go to the teacher, and say why."""
+    key = house.key()
+    with house.database.write() as connection:
+        registry.promote(connection, fruit.reference, "paula")
+    house.synchronise()
+    assert route(ask(house, key)) == ("fruit@1", "adequate")
+    fruit_vllm.stop()
+    eventually(lambda: not any(pool.ready for name, pool in house.worker.catalogue.pools() if name == "fruit@1"), 3.0)
+    assert route(ask(house, key)) == ("teacher", "unhealthy")
+
+
+def test_a_dead_control_plane_is_never_a_401(tmp_path: Path, vllm: FakeVllm) -> None:
+    """Known keys are served from memory for a time, then it is 503 with Retry-After; no key becomes unknown."""
+    with running_gateway(settings_for(tmp_path, vllm.url, snapshot_max_age_s=1.0)) as house:
+        key = house.key()
+        for path in tmp_path.glob("control.sqlite*"):
+            path.unlink()
+        assert ask(house, key).status_code == 200
+        answers = [ask(house, key)]
+        while answers[-1].status_code == 200:
+            time.sleep(0.05)
+            answers.append(ask(house, key))
+        assert answers[-1].status_code == 503
+        assert answers[-1].json()["error"]["code"] == "control_state_unavailable"
+        assert 1 <= int(answers[-1].headers["retry-after"]) <= 5
+        assert ask(house, "sk-safe-nobody").status_code == 503
+        assert house.http.get("/ready").status_code == 503
+        assert house.http.get("/health").status_code == 200
+        assert not (tmp_path / "control.sqlite").exists()
+
+
+@contextmanager
+def gateway_command(folder: Path, *urls: str, workers: int = 2) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Run `spiritsafe gateway` with a settings file; yields the parent and the address."""
+    backends = json.dumps(list(urls))
+    (folder / "spiritsafe.toml").write_text(f'data_dir = "data"\n[[models]]\nname = "teacher"\nbackends = {backends}\n')
+    command = [sys.executable, "-m", "gateway.cli", "gateway", "--port", "0", "--workers", str(workers), "--json"]
+    with (folder / "log").open("wb") as log:
+        parent = subprocess.Popen(
+            [*command, "--config", str(folder / "spiritsafe.toml")], stdout=subprocess.PIPE, stderr=log
+        )
+    assert parent.stdout is not None
+    url = json.loads(parent.stdout.readline())["url"]
+    try:
+        eventually(lambda: len(_children(parent.pid)) == workers and _answers(url), 30.0)
+        yield parent, url
+    finally:
+        parent.kill()
+        parent.wait()
+        parent.stdout.close()
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except FileNotFoundError:
+        return []
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url + "/ready").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+
+
+def test_workers_come_back_and_go_with_their_parent(tmp_path: Path) -> None:
+    """A killed worker is started again while the other serves; the parent's death takes all with it."""
+    with gateway_command(tmp_path, "http://127.0.0.1:9") as (parent, url):
+        workers = _children(parent.pid)
+        os.kill(workers[0], signal.SIGKILL)
+        eventually(lambda: len(_children(parent.pid)) == 2 and workers[0] not in _children(parent.pid), 20.0)
+        # The new one is there when both listen: many connections meet both.
+        eventually(lambda: all(_answers(url) for _ in range(8)), 20.0)
+        children = _children(parent.pid)
+        os.kill(parent.pid, signal.SIGKILL)
+        eventually(lambda: not any(map(_is_alive, children)), 10.0)
+
+
+def test_a_stopped_worker_finishes_its_answers(tmp_path: Path, vllm: FakeVllm) -> None:
+    """SIGTERM lets a stream under way come to its end; afterwards nobody listens and the parent has ended well."""
+    vllm.play(*chat_stream("teacher", ["a"] * 10, pause_s=0.1))
+    with gateway_command(tmp_path, vllm.url, workers=1) as (parent, url):
+        secret = keys.installation_secret(tmp_path / "data")
+        with Database(f"sqlite:///{tmp_path / 'data' / 'control.sqlite'}").write() as connection:
+            accounts.create(connection, accounts.new("acme"), "test")
+            _, key = keys.create(connection, secret, "acme", "test")
+        time.sleep(0.5)
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0)
+        stream = client.chat.completions.create(model="teacher", messages=HI, stream=True)
+        next(stream)
+        parent.send_signal(signal.SIGTERM)
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == "a" * 10
+        assert parent.wait(20) == 0
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=1)
+
+
+def test_metrics_are_published(own_house: RunningGateway) -> None:
+    """Within seconds the worker's registry is on disk, for the operator process to merge."""
+    ask(own_house, own_house.key(), model="teacher")
+    folder = own_house.settings.data_dir / "metrics"
+    eventually(lambda: any("spiritsafe_requests" in path.read_text() for path in folder.glob("gateway-w0-*.json")))
+
+
+def test_a_worker_without_its_spool_slot_says_so(tmp_path: Path, vllm: FakeVllm) -> None:
+    """Two workers can't write one slot: the second is not ready and refuses, until the first is gone."""
+    settings = settings_for(tmp_path, vllm.url)
+    with running_gateway(settings) as second_holder:
+        key = second_holder.key()
+        with running_gateway(settings) as house:
+            assert house.http.get("/ready").status_code == 503
+            assert ask(house, key, model="teacher").status_code == 503
