@@ -85,7 +85,8 @@ class Database:
         """Bring the schema to the newest version; does nothing when it is there already."""
         with self._engine.connect().execution_options(spiritsafe_write=True) as connection:
             config = Config()
-            config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+            # Alembic reads a percent sign in an option as the start of a variable.
+            config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 

@@ -13,12 +13,14 @@ def now() -> datetime:
 
 
 def uuid7() -> str:
-    """Return a new UUIDv7 as text: 48 bits of Unix milliseconds, then 74 random bits."""
-    milliseconds = time.time_ns() // 1_000_000
-    value = (milliseconds << 80) | int.from_bytes(os.urandom(10), "big")
-    value = (value & ~(0xF << 76)) | (0x7 << 76)
-    value = (value & ~(0x3 << 62)) | (0x2 << 62)
-    return str(uuid.UUID(int=value))
+    """Return a new UUIDv7 as text: 48 bits of Unix milliseconds, 12 of their fraction, then 62 random bits.
+
+    With the fraction (§ 6.2, method 3) the ids that one process makes within a millisecond are in order too.
+    """
+    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
+    fraction = rest * 4096 // 1_000_000
+    random_bits = int.from_bytes(os.urandom(8), "big") >> 2
+    return str(uuid.UUID(int=milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | random_bits))
 
 
 def to_rfc3339(moment: datetime) -> str:

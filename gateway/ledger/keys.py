@@ -48,21 +48,28 @@ def installation_secret(data_dir: Path) -> bytes:
     """Return the 32-byte secret of this installation, made at first use with mode 0600."""
     path = data_dir / "secret"
     data_dir.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        secret = path.read_bytes()
-        if len(secret) != 32:
-            raise Corrupt(
-                f"{path} is not a 32-byte secret: restore it from a backup; without it no key is valid"
-            ) from None
-        return secret
-    with os.fdopen(descriptor, "wb") as file:
-        secret = secrets.token_bytes(32)
-        file.write(secret)
-        file.flush()
-        os.fsync(file.fileno())
+    if not path.exists():
+        _make_secret(path)
+    secret = path.read_bytes()
+    if len(secret) != 32:
+        raise Corrupt(f"{path} is not a 32-byte secret: restore it from a backup; without it no key is valid")
     return secret
+
+
+def _make_secret(path: Path) -> None:
+    # Written whole and then linked: of processes that start together one wins, and no other reads half a secret.
+    draft = path.with_name(f".secret-{uuid7()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(32))
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(draft, path)
+    except FileExistsError:
+        pass  # Another process was first; its secret is the installation's.
+    finally:
+        draft.unlink()
 
 
 def hash_key(secret: bytes, key: str) -> bytes:
