@@ -49,14 +49,15 @@ class House:
         except subprocess.TimeoutExpired:
             self.process.kill()
 
-    def wait_ready(self, seconds: float = 300) -> None:
-        """Wait until the gateway answers `/ready`, which it does once the teacher is warm."""
+    def wait_models(self, operator: Operator, *names: str, seconds: float = 300) -> None:
+        """Wait until the house says that it serves each of the models, warmed up."""
 
-        def ready() -> bool:
+        def served() -> bool:
             self.check_alive()
-            return httpx.get(f"{self.gateway}/ready", timeout=5).status_code == 200
+            ready = {row["name"] for row in operator.get("/health")["processes"] if row["state"] == "ready"}
+            return ready.issuperset(names)
 
-        wait_for(ready, seconds, f"the gateway was not ready: see {self.log}")
+        wait_for(served, seconds, f"not served in time: {', '.join(names)}; see {self.log}")
 
     def wait_operators(self, seconds: float = 60) -> None:
         """Wait until the operators' door answers."""

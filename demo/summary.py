@@ -33,7 +33,7 @@ def report(world: World) -> dict[str, Any]:
     say(f"The student's price is the demo's own: {student['price_basis']}")
     alert = world.results["live"]["alert"]
     say(f"One alert: {alert['account']}, {alert['severity']}, suspended; nothing of the others.")
-    say(f"Gate: {student['gate']['words']}")
+    say(f"Gate: {student['gate']['verdict']}")
     say(f"The console: {world.house.operators} (log-ins above). The endpoint: {world.base_url}")
     return {
         "by_model": {model: dict(row) for model, row in by_model.items()},

@@ -27,7 +27,7 @@ def bring_history(world: World) -> dict[str, Any]:
     rows = write_history(path)
     say(f"{rows:,} records of {DAYS} days, imported with `spiritsafe traffic import`; they are never trained on.")
     world.house.command("traffic", "import", str(path))
-    world.house.wait_ready()
+    world.house.wait_models(world.operator(REQUESTER), "teacher")
     scores = {row["account"]: row["severity"] for row in world.house.command("detector", "score")}
     say("The detector has read them: " + ", ".join(f"{name} {severity}" for name, severity in scores.items()) + ".")
     if alerts := world.operator(REQUESTER).get("/alerts"):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 from typing import Any
 
 from demo import apps, tickets
-from demo.house import DemoError, wait_for
+from demo.house import DemoError
 from demo.narration import say
 from demo.people import APPROVER, REQUESTER, TRAINS
 from demo.world import DATA, World
@@ -59,9 +58,9 @@ def evaluate(world: World) -> dict[str, Any]:
     verdicts = {}
     for role in ("untrained", "student"):
         reference = world.results["train"][role]
-        wait_for(functools.partial(_url, world, reference), 300, f"{reference} was not served: see demo-data/logs")
+        world.house.wait_models(world.operator(REQUESTER), reference)
         verdicts[role] = world.house.long_command("distill", "evaluate", reference, "--answers", str(answers))[-1]
-        say(f"{reference}: {verdicts[role]['state']}. {verdicts[role]['gate']['words']}")
+        say(f"{reference}: {verdicts[role]['state']}. {verdicts[role]['gate']['verdict']}")
     if verdicts["untrained"]["state"] != "refused":
         raise DemoError("the gate let the untrained student through")
     if verdicts["student"]["state"] != "candidate":
@@ -97,11 +96,6 @@ async def _later(world: World) -> tuple[apps.Tally, apps.Tally]:
             apps.classification_job(client, foreign, strangers, store=False),
         )
     return task, foreign
-
-
-def _url(world: World, reference: str) -> str | None:
-    url: str | None = _row(world, reference)["url"]
-    return url
 
 
 def _state(world: World, reference: str) -> str:

@@ -97,9 +97,20 @@ port = {self.vllm_port}
             self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
     def wait_ready(self, seconds: float = 180) -> None:
-        """Wait until the gateway says that it can answer."""
-        ready = f"http://127.0.0.1:{self.port}/ready"
-        wait_for(lambda: httpx.get(ready).status_code == 200, seconds, f"not ready, see {self.folder}/up.log")
+        """Wait until every process of the house, the teacher included, is ready."""
+
+        def all_ready() -> bool:
+            assert self.process is not None
+            status = self.folder / "data" / "run" / "status.json"
+            house = json.loads(status.read_text()) if status.exists() else {"processes": [], "pid": 0}
+            states = {row["name"]: row["state"] for row in house["processes"]}
+            return (
+                house["pid"] == self.process.pid
+                and {"teacher", "gateway-w0"} <= states.keys()
+                and set(states.values()) == {"ready"}
+            )
+
+        wait_for(all_ready, seconds, f"the house is not ready, see {self.folder}/up.log")
 
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End the house with a signal and wait for the parent."""
