@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 
@@ -35,6 +36,8 @@ def main() -> None:
     parser.add_argument("--once", action="store_true", help="stop the house at the end")
     parser.add_argument("--setup-seconds", type=float, default=0.0, help="how long the installs before it took")
     arguments = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     world = open_world()
     world.seconds.setdefault("setup", arguments.setup_seconds)
     memory = PeakMemory()
@@ -75,6 +78,11 @@ def stay(world: World) -> None:
     print("The house stays open: Ctrl-C closes it.", file=sys.stderr, flush=True)
     while world.house.process is not None and world.house.process.poll() is None:
         time.sleep(1)
+
+
+def _interrupt(_number: int, _frame: object) -> None:
+    # Set for SIGINT too, which a process started in the background ignores by default.
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -102,13 +102,10 @@ port = {self.vllm_port}
         def all_ready() -> bool:
             assert self.process is not None
             status = self.folder / "data" / "run" / "status.json"
-            house = json.loads(status.read_text()) if status.exists() else {"processes": [], "pid": 0}
+            house: dict[str, Any] = json.loads(status.read_text()) if status.exists() else {"processes": [], "pid": 0}
             states = {row["name"]: row["state"] for row in house["processes"]}
-            return (
-                house["pid"] == self.process.pid
-                and {"teacher", "gateway-w0"} <= states.keys()
-                and set(states.values()) == {"ready"}
-            )
+            complete = {"teacher", "gateway-w0", "gateway-w1", "ingester", "detector", "operator"} <= states.keys()
+            return house["pid"] == self.process.pid and complete and set(states.values()) == {"ready"}
 
         wait_for(all_ready, seconds, f"the house is not ready, see {self.folder}/up.log")
 
