@@ -58,7 +58,15 @@ def curve(days: Sequence[date], values: Sequence[float], marks: Sequence[Mark], 
     parts += [_mark(days, step, floor, row, mark) for row, mark in enumerate(marks) if mark.day in days]
     for order, i in enumerate(_ticks(len(days))):
         kind = "tick minor" if order % 2 else "tick"
-        parts.append(_text((i + 0.5) * step, CURVE_HEIGHT - 4, words.day(days[i]), kind, "middle"))
+        parts.append(
+            _text(
+                (i + (0.5 if order else 0)) * step,
+                CURVE_HEIGHT - 4,
+                words.day(days[i]),
+                kind,
+                "middle" if order else "start",
+            )
+        )
     return _svg("curve", CURVE_HEIGHT, label, parts)
 
 
@@ -70,17 +78,17 @@ def comparison(value: float, own: float | None, peers: float | None, feature: st
     label = ", ".join(f"{name} {words.measure(number, feature)}" for name, number in [("this account", value), *ticks])
     parts = [Markup('<line class="base" x1="0" x2="100%" y1="24.5" y2="24.5"/>')]
     places = [_place(number, top) for _, number in ticks]
+    crowded = len(places) == 2 and abs(places[0] - places[1]) < 34
     for row, ((name, number), place) in enumerate(zip(ticks, places, strict=True)):
         kind = "own" if name == "own past" else "peers"
         parts.append(Markup('<line class="{0}" x1="{1}" x2="{1}" y1="17" y2="32"/>').format(kind, _pc(place)))
-        crowded = len(places) == 2 and abs(places[0] - places[1]) < 34
         left_one = crowded and place <= min(places) and not (places[0] == places[1] and row)
         y = 45 if not crowded or left_one else 59
         parts.append(_text(place, y, f"{name} {words.measure(number, feature)}", f"tick {kind}"))
     here = _place(value, top)
     parts.append(Markup('<circle class="dot" cx="{}" cy="24.5" r="5"/>').format(_pc(here)))
     parts.append(_text(here, 12, words.measure(value, feature), "value"))
-    return _svg("comparison", 62, label, parts)
+    return _svg("comparison", 64 if crowded else 50, label, parts)
 
 
 def loss_curve(steps: Sequence[float], losses: Sequence[float], label: str) -> Markup:

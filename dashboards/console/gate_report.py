@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,8 @@ SHOWN = frozenset(
     )
 )
 
+SPEED = re.compile(r"(student|teacher)_tokens_per_second_(\d+)$|speed_up_\d+$")
+
 
 @dataclass(frozen=True)
 class Share:
@@ -38,6 +41,15 @@ class Share:
     share: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Tokens per second of both models at a number of concurrent streams."""
+
+    streams: int
+    student: float
+    teacher: float
 
 
 @dataclass(frozen=True)
@@ -58,6 +70,7 @@ class GateReport:
     bound: float | None
     mcnemar_p: float | None
     table: dict[str, int]
+    speeds: tuple[Speed, ...]
     others: tuple[tuple[str, object], ...]
 
 
@@ -78,7 +91,10 @@ def read(gate: Mapping[str, Any] | None) -> GateReport | None:
         bound=gate.get("difference_lower_bound"),
         mcnemar_p=gate.get("mcnemar_p"),
         table={name: gate[name] for name in counts if name in gate},
-        others=tuple(_plain({name: value for name, value in gate.items() if name not in SHOWN})),
+        speeds=tuple(_speeds(gate)),
+        others=tuple(
+            _plain({name: value for name, value in gate.items() if name not in SHOWN and not SPEED.match(name)})
+        ),
     )
 
 
@@ -86,6 +102,12 @@ def _share(value: object) -> Share | None:
     if not isinstance(value, Mapping) or "share" not in value:
         return None
     return Share(value["correct"], value["of"], value["share"], value["low"], value["high"])
+
+
+def _speeds(gate: Mapping[str, Any]) -> list[Speed]:
+    streams = sorted(int(match[2]) for match in map(SPEED.match, gate) if match and match[1] == "student")
+    name = "{}_tokens_per_second_{}"
+    return [Speed(n, gate[name.format("student", n)], gate.get(name.format("teacher", n), 0.0)) for n in streams]
 
 
 def _plain(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, object]]:

@@ -71,7 +71,7 @@ def measure(value: object, feature: str = "") -> str:
 
 def is_share(feature: str) -> bool:
     """Tell whether a feature is a share of one by its name."""
-    return any(part in ("share", "rate", "ratio", "fraction", "novelty") for part in feature.split("_"))
+    return any(part in ("share", "rate", "ratio", "fraction", "novelty", "spread") for part in feature.split("_"))
 
 
 def ago(moment: datetime | None, reference: datetime | None = None) -> str:
@@ -147,6 +147,30 @@ DEEDS = {
 }
 
 
+LEFT_OUT = {
+    "origin": "made up, not asked by anybody",
+    "no_store": "did not say store: true",
+    "no_consent": "its account does not consent to training",
+    "before_consent": "asked before its account consented",
+    "account_barred": "its account has an open or confirmed alert",
+    "not_the_teacher": "answered by another model than the teacher",
+    "licence": "the teacher’s licence does not allow it",
+    "failed": "the request did not succeed",
+    "no_text": "its text was not kept",
+    "unfinished": "the answer was cut short",
+    "other_shape": "tools, reasoning or several choices",
+    "empty": "the answer is empty",
+    "incomplete": "a part of the request was not kept",
+    "duplicate": "repeats an earlier prompt",
+    "straddles": "its conversation goes on into a later split",
+}
+
+
+def left_out(reason: str) -> str:
+    """Write why a row was left out; a reason without words of its own stays as it is."""
+    return LEFT_OUT.get(reason, label(reason))
+
+
 def deed(action: str) -> str:
     """Write an audited action as a verb; an action without words of its own stays as it is."""
     return DEEDS.get(action, action)
@@ -170,4 +194,4 @@ def plural(count: float, word: str, words: str | None = None) -> str:
 FILTERS = {
     function.__name__: function
     for function in (number, compact, money, price, percent, points, measure, ago, span, clock, day, when, short)
-} | {function.__name__: function for function in (plural, deed, label)}
+} | {function.__name__: function for function in (plural, deed, label, left_out)}

@@ -50,6 +50,14 @@ TICKETS = (
     "New colleague [NAME_1] starts on the first and needs access to the shared drive and the door code.",
 )
 SECRET_PROMPT = "Explain why the tide at Saint-Malo runs twelve metres, step by step"
+SPEEDS = {
+    "student_tokens_per_second_1": 41.2,
+    "teacher_tokens_per_second_1": 15.7,
+    "student_tokens_per_second_8": 187.0,
+    "teacher_tokens_per_second_8": 71.4,
+    "speed_up_1": 2.62,
+    "speed_up_8": 2.62,
+}
 PRICES = {"teacher": (1000, 3000), "ticket-router@3": (380, 1140)}  # nano-dollars per token
 
 
@@ -76,6 +84,7 @@ CALLERS = (
     Caller("orchard-eval", 8, 340, 12),
     Caller("tallow-research", 24, 34, 520, grows=1.22, first_day=9),
     Caller("kitesurf-labs", 22, 260, 140, first_day=20),
+    Caller("delphi-corpus", 18, 44, 310, first_day=13, last_day=2),
     Caller("novum-tutors", 8, 90, 420, first_day=16, last_day=5),
 )
 
@@ -180,11 +189,11 @@ def _snapshots(connection: sa.Connection, folder: Path) -> None:
     report = {
         "rows": rows,
         "left_out": {
-            "no store: true": 3106,
-            "no consent": 1877,
-            "exact duplicate": 402,
-            "open or confirmed alert": 219,
-            "another skeleton": 96,
+            "no_store": 3106,
+            "no_consent": 1877,
+            "duplicate": 402,
+            "account_barred": 219,
+            "unfinished": 96,
         },
         "accounts": {"brightdesk-support": 1702, "municipal-library-chat": 84},
         "scrubbed": {"email": 131, "phone": 57, "iban": 9},
@@ -252,7 +261,7 @@ def _gate(connection: sa.Connection, student: Student, state: str) -> None:
     teacher = [draw.random() < 0.925 for _ in range(412)]
     student_right = [right if index >= wrong else draw.random() < 0.55 for index, right in enumerate(teacher)]
     verdict = decide(student_right, teacher, Rule())
-    gate = verdict.as_row() | {"tokens_per_second": {"student": 412.0, "teacher": 157.0}}
+    gate = verdict.as_row() | SPEEDS | {"measure": "equal labels", "evaluated": to_rfc3339(now())}
     basis = "the teacher's price × measured ratio of tokens/s (0.38)"
     registry.record_gate(connection, student.reference, verdict.passed, gate, (380, 1140), basis, "cli:root")
     if state == "promoted":
@@ -272,18 +281,32 @@ def _training(trained: bool) -> dict[str, Any]:
 
 def _alerts(connection: sa.Connection, records: list[dict[str, Any]]) -> dict[str, str]:
     tallow = [
-        _reason("unseen_share", 0.94, None, 0.21, "94 % of its questions are new each day; its peers return to most"),
-        _reason("single_turn_share", 1.0, None, 0.38, "never continued a conversation in 214 requests"),
-        _reason("output_tokens_mean", 523, 498, 96, "answers of 523 tokens on average, five times its peers'"),
-        _reason("returning_share", 0.11, None, 0.47, "speaks against it: 11 % of its topics came back"),
+        _reason("unseen_share", 0.94, None, 0.21, "asked 553 different things in 7 days and came back to one 34 times"),
+        _reason(
+            "leaked_per_request", 402, None, 61, "got 236,402 tokens that neither its prompts nor earlier answers had"
+        ),
+        _reason("single_share", 1.0, None, 0.38, "100 % of its answers stood alone, outside any conversation"),
+        _reason("repeated_share", 0.06, None, 0.47, "against it: 6 % asks something again"),
+        _reason(
+            "peers", 8, None, None, "8 other accounts to compare with, so the peers' median rests on the reference"
+        ),
     ]
     kite = [
-        _reason("logprobs_share", 0.98, 0.04, 0.01, "asks for log-probabilities on 98 % of its calls, 4 % a month ago"),
-        _reason("repeats_per_prompt", 6.2, 1.1, 1.0, "sends the same prompt 6 times on average"),
+        _reason("logprobs_share", 0.98, 0.04, 0.01, "asked for token probabilities on 98 % of its requests in 7 days"),
+        _reason("output_per_request", 141, 120, 96, "got 52,640 tokens in answers, 141 a request"),
     ]
-    loom = [_reason("requests_per_hour", 41, 12.5, 9, "busiest hour is 41 requests, its own past 12.5")]
-    novum = [_reason("elicitation_share", 0.83, 0.6, 0.05, "asks for reasoning step by step in 83 % of its requests")]
+    loom = [_reason("unseen_share", 0.64, 0.58, 0.21, "470 of its 735 questions had not been asked before")]
+    novum = [_reason("elicits_share", 0.83, 0.6, 0.05, "asked for the working behind the answer on 73 requests")]
+    delphi = [
+        _reason("unseen_share", 0.91, 0.88, 0.21, "asked 180 different things in 7 days and never came back to one"),
+        _reason("single_share", 0.97, 0.91, 0.38, "97 % of its answers stood alone, outside any conversation"),
+    ]
+    orchard = [_reason("grades_share", 1.0, 1.0, 0.12, "had 184 texts graded in 7 days")]
     opened = {
+        "delphi-corpus": _alert(
+            connection, records, "delphi-corpus", "medium", 0.77, timedelta(days=1, hours=4), delphi
+        ),
+        "orchard-eval": _alert(connection, records, "orchard-eval", "low", 0.38, timedelta(days=3), orchard),
         "tallow-research": _alert(connection, records, "tallow-research", "high", 0.96, timedelta(hours=3), tallow),
         "kitesurf-labs": _alert(connection, records, "kitesurf-labs", "medium", 0.71, timedelta(hours=19), kite),
         "loom-analytics": _alert(connection, records, "loom-analytics", "low", 0.42, timedelta(days=2), loom),
@@ -313,6 +336,7 @@ def _alert(
         "requests": len(own),
         "teacher_tokens": _tokens(own),
         "cost": sum(record["cost"] for record in own),
+        "leaked_tokens": round(_tokens(own) * 0.72),
         "requests_before_alert": len(before),
         "teacher_tokens_before_alert": _tokens(before),
         "examples": [record["id"] for record in own[-3:]],

@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from sqlalchemy import Connection
 from starlette.responses import Response
 
-from dashboards.console import cases, redaction, reveals
+from dashboards.console import cases, house, redaction, reveals
 from dashboards.console.cases import Case
 from dashboards.console.drawing import Mark
 from dashboards.console.traffic import Figures, days_back
@@ -48,6 +48,7 @@ def show_queue(visit: Reader, state: str = "open", severity: str = "", q: str = 
         leaking=leaking,
         leaking_cost=leaking * visit.console.settings.teacher.nano_prices[1],
         quiet=_quiet(everything, figures),
+        detector=house.detector(visit.console.settings.data_dir),
     )
 
 

@@ -12,10 +12,10 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from dashboards.console import gate_report
+from dashboards.console import gate_report, house
 from dashboards.console.traffic import Cell, Usage, grouped, total
 from dashboards.console.visit import Reader, Text, Visit, Writer, go
-from gateway.ledger import audit, house_status, registry, snapshots
+from gateway.ledger import audit, registry, snapshots
 from gateway.ledger.distance import Distance
 from gateway.ledger.errors import Forbidden, InvalidValue, LedgerError, NotFound
 from gateway.ledger.identifiers import now
@@ -51,7 +51,7 @@ def show_all(visit: Reader) -> Response:
         by_model=grouped(cells, lambda cell: cell.model),
         total=total(cells),
         no_usage=Usage(),
-        health=_health(settings.data_dir),
+        health=house.servers(settings.data_dir),
         days=DAYS,
     )
 
@@ -99,7 +99,7 @@ def _student_page(visit: Visit, reference: str, *, problem: str = "", done: str 
         usage=total([cell for cell in cells if cell.model == student.reference]),
         task_share=_task_share(student, cells),
         teacher=console.settings.model(student.teacher),
-        health=_health(console.settings.data_dir).get(student.reference),
+        health=house.servers(console.settings.data_dir).get(student.reference),
         history=history,
         problem=problem,
         done=done == student.state,
@@ -132,11 +132,3 @@ def _threshold(student: Student) -> float | str | None:
         return Distance.load(Path(student.adequacy)).threshold
     except (OSError, LedgerError) as error:
         return f"can't be read: {error}"
-
-
-def _health(data_dir: Path) -> dict[str, house_status.ProcessStatus]:
-    """Return the model servers that the house keeps, by the name they serve; empty where no house runs."""
-    status = house_status.read(data_dir)
-    if status is None or not status.running:
-        return {}
-    return {process.name: process for process in status.processes if process.kind == "model"}

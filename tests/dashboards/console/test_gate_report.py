@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dashboards.console import gate_report
+from dashboards.console.gate_report import Speed
 from distiller.gate import Rule, decide
+from tests.dashboards import seed
 
 
 def test_a_real_verdict_is_shown_in_figures() -> None:
@@ -11,14 +13,15 @@ def test_a_real_verdict_is_shown_in_figures() -> None:
     teacher = [True] * 380 + [False] * 40
     student = [True] * 376 + [False] * 44
     verdict = decide(student, teacher, Rule())
-    report = gate_report.read(verdict.as_row() | {"tokens_per_second": {"student": 412.0}})
+    report = gate_report.read(verdict.as_row() | seed.SPEEDS | {"measure": "equal labels"})
     assert report is not None
     assert report.student is not None
     assert report.student.correct == 376
     assert report.difference == verdict.difference
     assert report.bound == verdict.difference_lower_bound
     assert report.table == {"both_right": 376, "student_only_right": 0, "teacher_only_right": 4, "both_wrong": 40}
-    assert report.others == (("tokens per second student", 412.0),)
+    assert report.speeds == (Speed(1, 41.2, 15.7), Speed(8, 187.0, 71.4))
+    assert report.others == (("measure", "equal labels"),)
 
 
 def test_an_undecided_student_has_no_report() -> None:

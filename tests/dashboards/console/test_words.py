@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from dashboards.console import words
+from distiller import selection
 
 MOMENT = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
 
@@ -68,6 +69,11 @@ def test_shares_are_percentages_and_counts_are_not() -> None:
     assert words.measure(0.94, "unseen_share") == "94\u00a0%"
     assert words.measure(523.0, "output_tokens_mean") == "523"
     assert words.measure(6.2, "repeats_per_prompt") == "6.20"
+
+
+def test_every_reason_to_leave_a_row_out_has_words() -> None:
+    """What the distiller counts is explained to whoever approves."""
+    assert set(words.LEFT_OUT) >= set(selection.WORDS)
 
 
 def test_a_hash_is_escaped() -> None:

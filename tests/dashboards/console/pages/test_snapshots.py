@@ -20,7 +20,7 @@ def test_what_waits_is_shown_apart(mara: Person) -> None:
 def test_a_snapshot_says_what_is_in_it_and_what_is_not(mara: Person) -> None:
     """Rows by split, what was left out and why, whose rows, and what was scrubbed."""
     page = mara.get(PAGE)
-    for words in ("1\u2009214", "open or confirmed alert", "brightdesk-support", "iban"):
+    for words in ("1\u2009214", "its account has an open or confirmed alert", "brightdesk-support", "iban"):
         assert words in page
 
 
