@@ -111,10 +111,12 @@ def handbook_page(subject: str) -> str:
 
 
 def retrievals(seed: int) -> Iterator[str]:
-    """Yield endlessly a question with two handbook pages above it."""
+    """Yield endlessly a question below the two handbook pages that its subject retrieves."""
     draw = random.Random(seed)
+    subjects = sorted(RAG_SUBJECTS)
     while True:
-        subject, other = draw.sample(sorted(RAG_SUBJECTS), 2)
+        place = draw.randrange(len(subjects))
+        subject, other = subjects[place], subjects[(place + 3) % len(subjects)]
         question = draw.choice(RAG_QUESTIONS).format(subject)
         yield f"{handbook_page(subject)}\n\n{handbook_page(other)}\n\nQuestion: {question}"
 
