@@ -31,10 +31,11 @@ class Totals:
 
 
 class Mirror:
-    """How far answers mirror inputs: the squared correlation of the logarithms of lengths, over about 100 requests."""
+    """How far answers mirror inputs: the squared correlation of the logarithms of lengths, of about 50 requests."""
 
-    FADE = 0.99
+    FADE = 0.98
     ENOUGH = 20.0
+    CHANCE = 0.2  # a change of use correlates lengths by so much without any mirroring
 
     def __init__(self) -> None:
         self._sums = [0.0] * 6  # n, x, y, xx, yy, xy
@@ -53,7 +54,9 @@ class Mirror:
         if n < self.ENOUGH:
             return 0.0
         covariance, spread = xy - x * y / n, (xx - x * x / n) * (yy - y * y / n)
-        return min(1.0, covariance * covariance / spread) if covariance > 0 and spread > 1e-9 else 0.0
+        if covariance <= 0 or spread <= 1e-9:
+            return 0.0
+        return max(0.0, (min(1.0, covariance * covariance / spread) - self.CHANCE) / (1 - self.CHANCE))
 
 
 class Purity:

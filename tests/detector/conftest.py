@@ -28,14 +28,14 @@ def scene(scene_rows: list[Record]) -> list[Observation]:
 
 @pytest.fixture(scope="session")
 def zoo() -> list[Observation]:
-    """Return fourteen days of every ordinary and every harvesting account, each alike in volume and hours."""
+    """Return ten days of every ordinary and every harvesting account, each alike in volume and hours."""
     rng = random.Random(SEED)
     rows: list[Record] = []
     for name, kind in histories.ORDINARY.items():
         nights = [histories.START + timedelta(days=d, hours=2, seconds=3 * i) for d in range(5) for i in range(120)]
-        times = nights if name == "evaluation" else histories.history(rng, 40)
+        times = nights if name == "evaluation" else histories.history(rng, 40, 10)
         rows += kind(rng, f"ordinary-{name}", times)
     for name, kind in histories.HARVESTING.items():
-        rows += kind(rng, f"harvest-{name}", histories.history(rng, 40))
-    rows += histories.bulk(rng, "harvest-drip", histories.history(rng, 12, 28))
+        rows += kind(rng, f"harvest-{name}", histories.history(rng, 40, 10))
+    rows += histories.bulk(rng, "harvest-drip", histories.history(rng, 14, 24))
     return observe(histories.to_table(rows))

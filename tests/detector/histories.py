@@ -177,7 +177,7 @@ def classification(rng: random.Random, account: str, times: Sequence[datetime]) 
 
 def evaluation(rng: random.Random, account: str, times: Sequence[datetime]) -> list[Record]:
     """The same fixed items in the same order, over and over."""
-    items = instructions(random.Random(account), 120)
+    items = instructions(random.Random(account), 60)
     return [
         record(account, number, time, [user(items[number % len(items)])], rng.randint(40, 160), {"temperature": 0.0})
         for number, time in enumerate(times)
@@ -362,15 +362,15 @@ def chain_of_thought(rng: random.Random, account: str, times: Sequence[datetime]
 def scene(seed: int = 0) -> list[Record]:
     """The demo's five accounts: fourteen days of modest history each, then all live within five minutes."""
     rng = random.Random(seed)
-    nights = [START + timedelta(days=d, hours=2, seconds=4 * i) for d in range(DAYS) for i in range(120)]
-    tests = [START + timedelta(days=d, hours=4, seconds=3 * i) for d in range(DAYS) for i in range(120)]
+    nights = [START + timedelta(days=d, hours=2, seconds=4 * i) for d in range(DAYS) for i in range(60)]
+    tests = [START + timedelta(days=d, hours=4, seconds=3 * i) for d in range(DAYS) for i in range(60)]
     rows = [
-        *chat_app(rng, "chat", [*history(rng, 60), *live(rng, 300)]),
-        *rag(rng, "rag", [*history(rng, 40), *live(rng, 250)]),
-        *classification(rng, "tickets", [*nights, *live(rng, 1700)]),
+        *chat_app(rng, "chat", [*history(rng, 30), *live(rng, 200)]),
+        *rag(rng, "rag", [*history(rng, 30), *live(rng, 150)]),
+        *classification(rng, "tickets", [*nights, *live(rng, 1000)]),
         *evaluation(rng, "evaluation", [*tests, *live(rng, 720)]),
         *ordinary_use(rng, "harvester", history(rng, 30)),
-        *bulk_short(rng, "harvester", live(rng, 500)),
+        *bulk_short(rng, "harvester", live(rng, 350)),
     ]
     return in_order(rows)
 

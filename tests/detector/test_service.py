@@ -1,0 +1,83 @@
+"""The service over a real lake and a real control plane."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from detector.service import PROCESS, Service, lake_path
+from gateway.ledger import accounts, alerts, metric_files
+from gateway.ledger.database import Database, open_database
+from gateway.ledger.lake import Lake
+from gateway.settings import DetectorSettings, Settings, load_settings
+from tests.detector import histories
+from tests.detector.histories import Record
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Return settings that write below a temporary folder."""
+    loaded = load_settings(None, {"SPIRITSAFE_DATA_DIR": str(tmp_path)})
+    return dataclasses.replace(loaded, detector=DetectorSettings(interval_s=0.05))
+
+
+@pytest.fixture
+def database(settings: Settings) -> Iterator[Database]:
+    """Return a control plane that knows the scene's harvester and chat app."""
+    opened = open_database(settings.database_url)
+    with opened.write() as connection:
+        for name in ("harvester", "chat"):
+            accounts.create(connection, accounts.new(name), "test")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def rows(scene_rows: list[Record]) -> list[Record]:
+    """Return two accounts of the scene."""
+    return [row for row in scene_rows if row["account"] in ("harvester", "chat")]
+
+
+def test_rounds_follow_the_lake_and_name_the_harvester(
+    settings: Settings, database: Database, rows: list[Record]
+) -> None:
+    """History raises nothing; when the live rows come in, one alert is raised, and in time."""
+    service, lake = Service(settings, database), Lake(lake_path(settings))
+    assert service.round().rows == 0
+    lake.append(histories.to_table([row for row in rows if row["origin"] == "imported"]))
+    assert service.round().raised == 0
+    live = [row for row in rows if row["origin"] == "live"]
+    for start in range(0, len(live), 200):
+        lake.append(histories.to_table(live[start : start + 200]))
+        service.round()
+    with database.read() as connection:
+        (alert,) = alerts.every(connection)
+    assert alert.account == "harvester"
+    assert 0 < alert.evidence["live_requests_before_alert"] < 500
+    assert service.round().rows == 0
+
+
+def test_its_metrics_are_published(settings: Settings, database: Database, rows: list[Record]) -> None:
+    """The operator process finds lag, accounts, alerts and the cost of rounds among the published metrics."""
+    Lake(lake_path(settings)).append(histories.to_table(rows))
+    service, stop = Service(settings, database), threading.Event()
+    thread = threading.Thread(target=service.run, args=(stop,))
+    thread.start()
+    stop.set()
+    thread.join(30)
+    service.round()
+    metric_files.publish(settings.data_dir / "metrics", "detector", service.metrics.registry)
+    text = metric_files.merge(settings.data_dir / "metrics")
+    assert 'spiritsafe_detector_accounts{process="detector"} 2.0' in text
+    assert 'spiritsafe_detector_alerts_raised_total{severity="high"} 1.0' in text
+    assert "spiritsafe_detector_lag_seconds" in text
+    assert "spiritsafe_detector_round_seconds_bucket" in text
+
+
+def test_the_house_starts_it_by_these_arguments() -> None:
+    """What the entry point names are arguments of the `spiritsafe` command."""
+    assert PROCESS == ("detector", "run")
