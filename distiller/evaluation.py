@@ -133,7 +133,8 @@ async def measure_speed(rows: Sequence[Row], student: Served, teacher: Served) -
             for streams in STREAMS:
                 start = 1 + (repeat * sum(STREAMS)) + (streams > 1)
                 chosen = [prompts[(start + i) % len(prompts)] for i in range(streams)]
-                for model in (teacher, student):
+                # Turn about, so that a machine that gets busier or idler favours neither.
+                for model in (teacher, student) if repeat % 2 else (student, teacher):
                     rates.setdefault((model, streams), []).append(await _burst(session, model, chosen))
     medians = [{n: statistics.median(rates[model, n]) for n in STREAMS} for model in (student, teacher)]
     return Speed(*medians)
