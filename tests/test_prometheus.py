@@ -22,7 +22,7 @@ from tests.fakes import fake_vllm
 from tests.gateway.house.running import Up, free_port, prepare, running_house
 from tests.gateway.house.waiting import eventually
 
-pytestmark = pytest.mark.prometheus
+pytestmark = [pytest.mark.prometheus, pytest.mark.timeout(300)]
 
 ACCOUNT = "org-4411-unmistakable"
 TOKEN = "scrape-me"

@@ -7,6 +7,7 @@ and variables that serve best on a CPU are added; see `cpu_arguments` and `cpu_e
 from __future__ import annotations
 
 import http.client
+import itertools
 import json
 import os
 import re
@@ -21,6 +22,8 @@ LOOPBACK = "127.0.0.1"
 PROBE_TIMEOUT_S = 10.0
 WARM_UP_TIMEOUT_S = 180.0
 ERROR_LINE = re.compile(r"[\w.]*(?:Error|Exception)\b: .+|\berror: .+")
+# What vLLM writes before each line of its processes.
+PREFIX = re.compile(r"^\(\w+ pid=\d+\) (?:[A-Z]+ [\d-]+ [\d:]+ \[[^\]]+\] ?)?")
 # vLLM's parent process ends with this when its engine failed; the cause stands above it.
 SECONDARY = re.compile(r"Engine core initialization failed|See (?:root cause|stack trace)")
 
@@ -160,10 +163,18 @@ def preloaded(environment: Path) -> list[str]:
 
 
 def last_error(log: str) -> str:
-    """Return the last error that a log speaks of, or its last line."""
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    errors = [match.group() for line in lines if (match := ERROR_LINE.search(line)) and not SECONDARY.search(line)]
-    return (errors or lines or [""])[-1][:400].rstrip(".")
+    """Return the last error that a log speaks of, with the lines that belong to it, or the log's last line."""
+    lines = [line for raw in log.splitlines() if (line := PREFIX.sub("", raw)).strip()]
+    errors = [
+        " ".join([match.group(), *_continued(lines[number + 1 :])])
+        for number, line in enumerate(lines)
+        if (match := ERROR_LINE.search(line)) and not SECONDARY.search(line)
+    ]
+    return (errors or lines or [""])[-1].strip()[:400].rstrip(".")
+
+
+def _continued(lines: list[str]) -> list[str]:
+    return [line.strip() for line in itertools.takewhile(lambda line: line.startswith("  "), lines[:3])]
 
 
 def free_port() -> int:

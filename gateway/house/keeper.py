@@ -47,7 +47,12 @@ class Keeper:
         pause = FIRST_PAUSE_S
         while True:
             began = time.monotonic()
-            error = await self._one_life()
+            try:
+                error = await self._one_life()
+            except Exception as problem:
+                # A mistake of ours, or a machine out of something: the others stand, and this one is tried again.
+                _logger.exception("a process could not be kept", extra={"name_of_process": self.service.name})
+                error = f"could not be kept: {problem!r}; the house's log has more"
             if time.monotonic() - began > STEADY_S:
                 pause = FIRST_PAUSE_S
             self._become("waiting", None, error)
@@ -81,19 +86,28 @@ class Keeper:
         finally:
             if not ready.done():
                 ready.cancel()
+        if ready.done() and ready.exception() is not None:
+            # A process that dies while it is asked something is seen to fail before it is seen to end.
+            await asyncio.wait({ended}, timeout=1.0)
         if ended.done():
             # The cancelled or failed wait has nothing to add to why the process ended.
             await asyncio.wait({ready})
             return
         ready.result()
         self._become("ready", process.pid, None)
+        await self._probe(process, ended)
+
+    async def _probe(self, process: Process, ended: asyncio.Future[int]) -> None:
         answered = time.monotonic()
         while not ended.done():
             await asyncio.wait({ended}, timeout=PROBE_INTERVAL_S)
             if ended.done() or await self.service.is_healthy():
                 answered = time.monotonic()
             elif time.monotonic() - answered > SILENCE_S:
-                raise StartProblem(f"did not answer for {SILENCE_S:.0f} s and was started again; see {self.status.log}")
+                raise StartProblem(f"did not answer for {SILENCE_S:.0f} s and is ended; see {self.status.log}")
+            state: State = "ready" if answered >= time.monotonic() - PROBE_INTERVAL_S else "silent"
+            if not ended.done() and state != self.status.state:
+                self._become(state, process.pid, None)
 
     def _become(self, state: State, pid: int | None, error: str | None) -> None:
         self.status = replace(self.status, state=state, since=now(), pid=pid, error=error, url=self.service.url)

@@ -43,11 +43,13 @@ class Narrator:
         if status.state == "starting":
             return f"starting (process {status.pid}, log {status.log})"
         if status.state == "ready":
-            seconds = (status.since - self._began[status.name].since).total_seconds()
-            return f"ready{' at ' + status.url if status.url else ''} after {seconds:.1f} s"
+            began = self._began.pop(status.name, None)
+            place = f" at {status.url}" if status.url else ""
+            after = f" after {(status.since - began.since).total_seconds():.1f} s" if began is not None else " again"
+            return f"ready{place}{after}"
         if status.state == "waiting":
             return f"{(status.error or 'ended').rstrip('.')}. It is tried again after a pause."
-        return "stopped"
+        return "stopped" if status.state == "stopped" else "does not answer; it is started again if that lasts"
 
     def _line(self, text: str) -> None:
         self._say(f"{to_rfc3339(now())[11:19]} {text}")

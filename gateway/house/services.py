@@ -18,6 +18,7 @@ from gateway.ledger.house_status import Kind
 SETTLED_S = 3.0  # a process without an address counts as ready when it has lived this long
 ANSWER_WITHIN_S = 60.0
 POLL_S = 0.25
+STOP_MODEL_S = 5.0  # a model has nothing to save, and the gateway has drained before it is stopped
 # A house killed a moment ago leaves a server that still gives its memory back before it frees the port.
 PORT_PATIENCE_S = 5.0
 
@@ -115,7 +116,7 @@ class ModelService:
         while not port_is_free(LOOPBACK, self.server.port) and time.monotonic() < deadline:
             await asyncio.sleep(POLL_S)
         self.server.check()
-        return Program(self.server.command(), self.server.environment(), self.log, self.server.base_dir)
+        return Program(self.server.command(), self.server.environment(), self.log, self.server.base_dir, STOP_MODEL_S)
 
     async def until_ready(self) -> None:
         """Wait for `/health`, then warm it up."""

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from gateway.house.keeper import Keeper
 from gateway.ledger import registry
 from gateway.ledger.database import Database
+from gateway.ledger.errors import LedgerError
 
 _logger = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ class Students:
         self._keep = keep
         self._base_names = base_names
         self.keepers: dict[str, Keeper] = {}
+        self._retiring: set[asyncio.Task[None]] = set()
 
     async def reconcile(self) -> None:
         """Start, stop and write addresses as the registry says now; a database that is away changes nothing."""
@@ -38,10 +40,10 @@ class Students:
             for reference in self.keepers.keys() - wanted.keys():
                 # The address goes first, so that nobody is sent to a server that is being stopped.
                 await self._write({reference: None})
-                await self.keepers.pop(reference).stop()
+                self._retire(self.keepers.pop(reference))
             await self._write({row.reference: url for row in rows if (url := self._url(row.reference)) != row.url})
-        except sa.exc.SQLAlchemyError:
-            _logger.exception("the control plane can't be reached; students stay as they are")
+        except (sa.exc.SQLAlchemyError, LedgerError):
+            _logger.exception("the registry can't be followed just now; students stay as they are")
             return
         for reference in wanted.keys() - self.keepers.keys():
             self.keepers[reference] = self._keep(wanted[reference])
@@ -51,13 +53,20 @@ class Students:
         """Stop all of them and take their addresses out of the registry."""
         try:
             await self._write(dict.fromkeys(self.keepers))
-        except sa.exc.SQLAlchemyError:
+        except (sa.exc.SQLAlchemyError, LedgerError):
             _logger.exception("students' addresses could not be cleared; the next start does it")
-        await asyncio.gather(*(keeper.stop() for keeper in self.keepers.values()))
+        await asyncio.gather(*(keeper.stop() for keeper in self.keepers.values()), *self._retiring)
+
+    def _retire(self, keeper: Keeper) -> None:
+        # In the background: a server takes seconds to stop, and the house goes on telling how the others do.
+        task = asyncio.get_running_loop().create_task(keeper.stop())
+        self._retiring.add(task)
+        task.add_done_callback(self._retiring.discard)
 
     def _url(self, reference: str) -> str | None:
+        # A silent server keeps its address: the gateway watches health itself, and a busy server is soon back.
         keeper = self.keepers.get(reference)
-        return keeper.status.url if keeper is not None and keeper.status.state == "ready" else None
+        return keeper.status.url if keeper is not None and keeper.status.state in ("ready", "silent") else None
 
     def _may_serve(self, student: registry.Student) -> bool:
         return student.name not in self._base_names

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 from gateway.ledger.identifiers import from_rfc3339, now, to_rfc3339
 
 Kind = Literal["gateway", "ingester", "operator", "service", "model"]
-State = Literal["starting", "ready", "waiting", "stopped"]
+State = Literal["starting", "ready", "silent", "waiting", "stopped"]
 STATES: tuple[State, ...] = get_args(State)
 # The house rewrites the file at least every two seconds, so a file this old has no house behind it.
 STALE_AFTER = timedelta(seconds=10)
@@ -22,8 +22,8 @@ STALE_AFTER = timedelta(seconds=10)
 class ProcessStatus:
     """One process of the house.
 
-    `state`: `starting`, `ready`, `waiting` (it ended or could not start, `error` says why, and is tried again) or
-    `stopped`. `url` is where it listens, `restarts` how often it was started again, `log` its log file.
+    `state`: `starting`, `ready`, `silent` (it does not answer just now), `waiting` (it ended or could not start, `error`
+    says why, and is tried again) or `stopped`. `url` is where it listens, `restarts` how often it was started again, `log` its log file.
     """
 
     name: str

@@ -21,6 +21,11 @@ INFO 11-24 10:00:00 [core.py:1] Initializing
 """  # noqa: E501 - vLLM's lines are as long as that
 PORT = "OSError: [Errno 98] Address already in use\n"
 ABSENT = "/venv/bin/python: Error while finding module specification (ModuleNotFoundError: No module named 'vllm')\n"
+LENGTH = """\
+pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig
+  Value error, User-specified max_model_len (100000) is greater than the derived max_model_len
+    For further information visit https://errors.pydantic.dev/2.14/v/value_error
+"""
 OPTION = "usage: api_server.py [options]\napi_server.py: error: unrecognized arguments: --no-such-thing\n"
 
 
@@ -57,6 +62,7 @@ def test_what_can_be_seen_is_said_before_the_start(server: VllmServer, tmp_path:
         (-9, "", "signal 9", "memory ran out"),
         (1, PORT, "Address already in use", "another `port`"),
         (1, ABSENT, "No module named 'vllm'", "make setup-vllm"),
+        (1, LENGTH, "User-specified max_model_len (100000) is greater", "context_length"),
         (2, OPTION, "unrecognized arguments: --no-such-thing", "vllm.arguments"),
         (1, "", "its log is empty", "read its log"),
     ],

@@ -58,7 +58,7 @@ class Up:
         rows = [row for row in status.processes if row.name == name] if status else []
         return next((row for row in rows if all(getattr(row, key) == value for key, value in wanted.items())), None)
 
-    def until(self, name: str, seconds: float = 40, **wanted: Any) -> ProcessStatus:
+    def until(self, name: str, seconds: float = 90, **wanted: Any) -> ProcessStatus:
         """Wait until the process is as wanted."""
         found = eventually(lambda: self.find(name, **wanted), seconds)
         assert found is not None

@@ -1,7 +1,8 @@
 """Plays vLLM's part towards the house: starts, serves, fails or falls ill as the model's folder says.
 
 `make_python` writes an executable that takes the place of vLLM's interpreter. `config.json` of a model's folder may
-have `fail` (lines for the log, then exit status 1) and `children` (a file for the pid of a process of its own).
+have `fail` (lines for the log, then exit status 1), `sleep` (seconds before it serves) and `children` (a file for the
+pid of a process of its own).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import stat
 import subprocess
 import sys
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -68,6 +70,7 @@ def main() -> None:
     behaviour = json.loads((arguments.model / "config.json").read_text())
     if "fail" in behaviour:
         sys.exit(behaviour["fail"])
+    time.sleep(behaviour.get("sleep", 0))
     if "children" in behaviour:
         child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         Path(behaviour["children"]).write_text(str(child.pid))

@@ -23,8 +23,8 @@ from tests.gateway.house.running import Up, prepare, running_house
 from tests.gateway.house.stand_in_vllm import make_model
 from tests.gateway.house.waiting import eventually, is_alive
 
-# Each test starts all processes of a house, several seconds of two cores.
-pytestmark = pytest.mark.slow
+# Each test starts all processes of a house: several seconds of two idle cores, many more where they are busy.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_the_house_stands_and_leaves(start: Callable[[], Up]) -> None:
     pids = up.pids()
     assert len(pids) >= 4
     up.process.terminate()
-    assert up.process.wait(30) == 0
+    assert up.process.wait(90) == 0
     assert not any(map(is_alive, pids))
     told = up.output()
     assert told.index("gateway-w0: stopped") < told.index("ingester: stopped") < told.index("teacher: stopped")
@@ -125,7 +125,7 @@ def test_a_second_house_is_refused(start: Callable[[], Up]) -> None:
     up = start()
     up.until("teacher")
     command = [sys.executable, "-m", "gateway.cli", "up"]
-    second = subprocess.run(command, cwd=up.folder, capture_output=True, text=True, timeout=30, check=False)
+    second = subprocess.run(command, cwd=up.folder, capture_output=True, text=True, timeout=90, check=False)
     assert second.returncode == 1
     assert f"a house (process {up.process.pid}) runs on {up.folder / 'data'} already" in second.stderr
     assert up.process.poll() is None
@@ -180,11 +180,11 @@ def test_a_name_means_one_model(start: Callable[[], Up]) -> None:
     up.until("teacher")
     add_student(up.folder, 1)
     up.process.terminate()
-    up.process.wait(30)
+    up.process.wait(90)
     settings = up.folder / "spiritsafe.toml"
     settings.write_text(settings.read_text().replace('"teacher"\nrole', '"tickets"\nrole'))
     again = start()
-    assert again.process.wait(30) == 1
+    assert again.process.wait(90) == 1
     assert "rename the model in the file" in again.output()
 
 
@@ -195,7 +195,7 @@ def test_without_a_file_a_default_one_is_written(tmp_path: Path) -> None:
         environment = os.environ | {"SPIRITSAFE_GATEWAY__PORT": str(port)}
         command = [sys.executable, "-m", "gateway.cli", "up"]
         finished = subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=90, check=False
         )
     assert finished.returncode == 1
     assert "was written with the defaults" in finished.stderr

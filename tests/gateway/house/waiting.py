@@ -10,7 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(look: Callable[[], T], seconds: float = 15) -> T:
+def eventually(look: Callable[[], T], seconds: float = 45) -> T:
     """Return the first truthy value that `look` finds; fail with its last value when time is up."""
     deadline = time.monotonic() + seconds
     while not (found := look()):
