@@ -21,12 +21,12 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from gateway.ledger import accounts, consents, declared_uses, fingerprint
+from gateway.ledger.configuration import Place
 from gateway.ledger.database import Database
 from gateway.ledger.errors import AlreadyExists, LedgerError
 from gateway.ledger.identifiers import from_rfc3339, now, to_rfc3339
 from gateway.ledger.lake import Lake
 from gateway.ledger.traffic import to_table, validate
-from gateway.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class ImportReport:
 
 
 def import_traffic(
-    lines: Iterable[str], settings: Settings, progress: Callable[[int], None] = lambda _lines: None
+    lines: Iterable[str], settings: Place, progress: Callable[[int], None] = lambda _lines: None
 ) -> ImportReport:
     """Add traffic records to the lake, a batch at a time; `progress` is told the number of lines read so far.
 
@@ -81,7 +81,7 @@ def import_traffic(
     return report
 
 
-def import_accounts(lines: Iterable[str], settings: Settings, database: Database, actor: str) -> ImportReport:
+def import_accounts(lines: Iterable[str], settings: Place, database: Database, actor: str) -> ImportReport:
     """Add accounts with their consents and declared uses, a transaction each; known names are left as they are."""
     report = ImportReport()
     rejected = _Rejected(settings.data_dir / "rejected", "accounts", report)

@@ -22,12 +22,12 @@ import pyarrow as pa
 from deltalake.exceptions import DeltaError
 
 from gateway.ledger import fingerprint
+from gateway.ledger.configuration import IngesterSettings
 from gateway.ledger.errors import Forbidden, LedgerError, SpoolUnavailable
 from gateway.ledger.frames import Frame, Kind, read_segment
 from gateway.ledger.lake import SMALL_FILES, Lake
 from gateway.ledger.spool import SpoolWriter, segments, slots, stream_of
 from gateway.ledger.traffic import to_table
-from gateway.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ class Ingester:
     `rows` and `failures` count what was committed and how often a try failed since it began.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: IngesterSettings) -> None:
         self._directory = settings.data_dir / "spool"
         self._interval_s = settings.spool.ingest_interval_s
         self._lake = Lake(settings.data_dir / "lake" / "traffic")

@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from gateway.ledger.configuration import Place
 from gateway.ledger.frames import Kind, read_segment
 from gateway.ledger.lake import Lake
 from gateway.ledger.spool import segments, slots, stream_of
-from gateway.settings import Settings
 
 _SHOWN = 20
 
@@ -57,7 +57,7 @@ class _Spooled:
     damaged: int
 
 
-def verify(settings: Settings) -> list[SlotReport]:
+def verify(settings: Place) -> list[SlotReport]:
     """Compare spool and lake for every stream that either knows. Right while gateway and ingester run."""
     # The spool is read first: a frame that moves to the lake in the meantime is then seen twice, never missed.
     spooled = {stream_of(folder) or folder.name: _read_spool(folder) for folder in slots(settings.data_dir / "spool")}
