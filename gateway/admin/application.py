@@ -22,7 +22,7 @@ STATUS: tuple[tuple[type[LedgerError], int, str], ...] = (
     (InvalidValue, 400, "invalid_request_error"),
     (LedgerError, 503, "unavailable"),
 )
-TYPES = {401: "authentication_error", 404: "not_found", 405: "invalid_request_error"}
+TYPES = {500: "server_error", 401: "authentication_error", 404: "not_found", 405: "invalid_request_error"}
 ERRORS = {status: {"model": Problem} for status in (400, 401, 403, 404, 409)}
 
 
@@ -43,6 +43,7 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
     app.add_exception_handler(LedgerError, _ledger_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _http_error)  # logged by the server, which raises it again
     return app
 
 

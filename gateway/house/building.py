@@ -150,8 +150,12 @@ class House:
 @contextmanager
 def locked(data_dir: Path) -> Iterator[None]:
     """Hold the house's lock on a data folder; `HouseError` when another house has it. A killed house lets go."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with (data_dir / "house.lock").open("a+") as file:
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        lock = (data_dir / "house.lock").open("a+")
+    except OSError as error:
+        raise HouseError(f"{data_dir} can't be written ({error.strerror}): choose another data_dir") from error
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

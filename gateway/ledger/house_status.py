@@ -22,8 +22,9 @@ STALE_AFTER = timedelta(seconds=10)
 class ProcessStatus:
     """One process of the house.
 
-    `state`: `starting`, `ready`, `silent` (it does not answer just now), `waiting` (it ended or could not start, `error`
-    says why, and is tried again) or `stopped`. `url` is where it listens, `restarts` how often it was started again, `log` its log file.
+    `state`: `starting`, `ready`, `silent` (it does not answer just now), `waiting` (it ended or never started; `error`
+    says why, and it is tried again) or `stopped`. `url` is where it listens, `restarts` how often it was started again,
+    `log` its log file.
     """
 
     name: str

@@ -143,6 +143,15 @@ def test_errors_have_a_status_and_a_remedy(api: Api) -> None:
     assert api.refused("PUT", "/accounts")[0] == 405
 
 
+def test_our_own_faults_tell_nothing(api: Api) -> None:
+    """An error nobody thought of is a 500 in the usual shape, without its inner workings."""
+    with api.database.write() as connection:
+        connection.exec_driver_sql("DROP TABLE audit")
+    client = TestClient(api.client.app, raise_server_exceptions=False)
+    answer = client.get("/audit", headers={"authorization": f"Bearer {api.tokens['ada']}"})
+    assert (answer.status_code, answer.json()["error"]["message"]) == (500, "internal error")
+
+
 def test_a_suspension_by_alert(api: Api) -> None:
     """A decision puts the measure in force for as long as was said, in the operator's name, with an audit row."""
     identifier = open_alert(api)

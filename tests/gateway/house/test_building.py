@@ -36,6 +36,14 @@ def test_one_house_at_a_time(settings: Settings) -> None:
         pass
 
 
+def test_a_folder_that_cannot_be_written_is_named(settings: Settings) -> None:
+    """A data_dir that is no folder is an error in words, with the setting's name."""
+    file = settings.data_dir / "file"
+    file.touch()
+    with pytest.raises(HouseError, match=r"file.* can't be written .* another data_dir"):
+        House(replace(settings, data_dir=file), Narrator(print)).run()
+
+
 def test_a_name_means_one_model(settings: Settings) -> None:
     """A name both in the file and in the registry is an error at the start."""
     student = registry.Student(
