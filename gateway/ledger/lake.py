@@ -43,6 +43,7 @@ _CONFIGURATION: dict[str, str | None] = {
     # Statistics would copy prompts into the log; these columns are what readers prune files by.
     "delta.dataSkippingStatsColumns": "id,time,account,spool_number,lake_version",
 }
+_PARQUET_END = b"PAR1"  # A file whose size reached the disk before its bytes did ends with zeros instead.
 _ENCODING = WriterProperties(compression="ZSTD", compression_level=1)
 
 
@@ -279,9 +280,15 @@ def _added(commit: Path) -> list[tuple[str, int]]:
 def _is_sound(root: Path, commit: Path) -> bool:
     try:
         added = _added(commit)
-        return commit.stat().st_size > 0 and all((root / path).stat().st_size == size for path, size in added)
+        return commit.stat().st_size > 0 and all(_is_whole(root / path, size) for path, size in added)
     except (OSError, ValueError, KeyError):
         return False
+
+
+def _is_whole(path: Path, size: int) -> bool:
+    with path.open("rb") as file:
+        file.seek(-len(_PARQUET_END), os.SEEK_END)
+        return file.read() == _PARQUET_END and file.tell() == size
 
 
 def _sync_path(path: Path) -> None:
