@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,9 @@ def create_console(settings: Settings, database: Database) -> FastAPI:
     return console
 
 
+@cache
 def _templates() -> Jinja2Templates:
+    # Compiled once per process, however many consoles the tests build in it.
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(HERE / "templates"),
         autoescape=True,

@@ -76,7 +76,7 @@ class Caller:
 
 
 CALLERS = (
-    Caller("brightdesk-support", 46, 82, 4, routed=True),
+    Caller("brightdesk-support", 46, 460, 5, routed=True),
     Caller("fjord-bank-helpdesk", 22, 640, 58),
     Caller("papercrane-notes", 15, 210, 190),
     Caller("municipal-library-chat", 11, 120, 150),

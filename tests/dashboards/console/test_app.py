@@ -10,6 +10,9 @@ from fastapi.testclient import TestClient
 
 from dashboards.console.headers import POLICY
 from dashboards.console.traffic import Traffic
+from gateway.ledger.database import Database
+from gateway.operator import create_app
+from gateway.settings import Settings
 from tests.dashboards import seed
 from tests.dashboards.conftest import Person, log_in
 
@@ -86,6 +89,17 @@ def test_what_breaks_is_a_page_of_its_own(app: FastAPI, mara: Person, monkeypatc
     assert "Something broke" in response.text
     assert "secret detail" not in response.text
     assert response.headers["content-security-policy"] == POLICY
+
+
+def test_the_operator_process_serves_the_console_beside_its_own(settings: Settings, database: Database) -> None:
+    """The entry point leads here: pages, the admin API and the health check share a port and none hides another."""
+    client = TestClient(create_app(settings, database))
+    assert "Log in" in client.get("/").text
+    assert client.get("/health").json() == {"status": "ok"}
+    assert client.get("/metrics").status_code == 200
+    refused = client.get("/admin/v1/accounts")
+    assert refused.status_code == 401
+    assert "message" in refused.json()["error"]
 
 
 def test_callers_of_the_api_get_json(stranger: TestClient) -> None:

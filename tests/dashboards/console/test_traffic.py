@@ -6,6 +6,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from dashboards.console.traffic import Traffic, total
 from gateway.ledger.identifiers import now, to_rfc3339, uuid7
 from gateway.ledger.lake import Lake
@@ -82,6 +84,26 @@ def test_new_rows_are_seen(tmp_path: Path) -> None:
     assert total(traffic.figures().cells).requests == 1
     Lake(tmp_path / "traffic").append(to_table([_record(), _record()]))
     assert total(traffic.figures().cells).requests == 3
+
+
+def test_a_slow_reading_serves_longer(tmp_path: Path) -> None:
+    """A lake that takes two seconds to read is read again after twenty, not after the minimum age."""
+    moment = [0.0]
+
+    class SlowLake(Lake):
+        def read(self, *arguments: Any, **named: Any) -> pa.Table:
+            moment[0] += 2
+            return super().read(*arguments, **named)
+
+    lake = SlowLake(tmp_path / "traffic")
+    lake.append(to_table([_record()]))
+    traffic = Traffic(lake, minimum_age_s=3, clock=lambda: moment[0])
+    first = traffic.figures()
+    lake.append(to_table([_record()]))
+    moment[0] += 19
+    assert traffic.figures() is first
+    moment[0] += 2
+    assert total(traffic.figures().cells).requests == 2
 
 
 def test_a_figure_serves_again_while_it_is_young(tmp_path: Path) -> None:
