@@ -27,6 +27,7 @@ COLUMNS = (
 # A system prompt of up to 40 characters ("You are a helpful assistant.") sets no task, one of 120 does.
 GENERIC_SYSTEM_PROMPT, APPLICATION_SYSTEM_PROMPT = 40, 120
 TINY_ANSWER = 16  # tokens
+WORDING = 500  # characters at either end of a text in which wording is looked for
 _ELICITS = re.compile(
     r"step[- ]by[- ]step|chain[- ]of[- ]thought|think (?:aloud|out loud|carefully|it through)|show (?:all )?"
     r"(?:your|the) (?:work|working|reasoning|steps)|explain (?:all )?your reasoning|"
@@ -90,30 +91,30 @@ def _rows(table: pa.Table) -> Iterator[Observation]:
     times = np.asarray(table.column("time").cast(pa.int64()).to_numpy()) / 1000.0
     for batch_start in range(0, table.num_rows, 4096):
         chunk = table.slice(batch_start, 4096)
-        hashes = _matrix(chunk, "minhash")
-        vectors = _matrix(chunk, "embedding")
+        hashes, vectors = _hashes(chunk), _vectors(chunk)
         rows = chunk.drop_columns([name for name in ("minhash", "embedding", "time") if name in chunk.column_names])
         for offset, row in enumerate(rows.to_pylist()):
             yield _observation(row, float(times[batch_start + offset]), hashes[offset], vectors[offset])
 
 
-def _matrix(chunk: pa.Table, name: str) -> list[Any]:
-    if name not in chunk.column_names:
+def _hashes(chunk: pa.Table) -> list[npt.NDArray[np.uint32] | None]:
+    if "minhash" not in chunk.column_names:
         return [None] * chunk.num_rows
-    values: list[Any] = []
-    for scalar in chunk.column(name):
-        if not scalar.is_valid:
-            values.append(None)
-        elif name == "minhash":
-            values.append(scalar.values.to_numpy())
-        else:
-            values.append(_unit(np.frombuffer(scalar.as_py(), dtype=np.int8).astype(np.float32)))
-    return values
+    column = chunk.column("minhash").combine_chunks()
+    rows = iter(column.flatten().to_numpy(zero_copy_only=False).reshape(-1, traffic.MINHASH_SIZE))
+    return [next(rows) if valid else None for valid in column.is_valid().to_pylist()]
 
 
-def _unit(vector: npt.NDArray[np.float32]) -> npt.NDArray[np.float32] | None:
-    length = float(np.linalg.norm(vector))
-    return None if length == 0.0 else vector / np.float32(length)
+def _vectors(chunk: pa.Table) -> list[npt.NDArray[np.float32] | None]:
+    if "embedding" not in chunk.column_names:
+        return [None] * chunk.num_rows
+    column = chunk.column("embedding").combine_chunks()
+    known = b"".join(item for item in column.to_pylist() if item is not None)
+    rows = np.frombuffer(known, np.int8).reshape(-1, traffic.EMBEDDING_SIZE).astype(np.float32)
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    units = iter(rows / np.maximum(lengths, np.float32(1e-9)))
+    vectors = [next(units) if valid else None for valid in column.is_valid().to_pylist()]
+    return [None if vector is None or not vector.any() else vector for vector in vectors]
 
 
 def _observation(
@@ -123,7 +124,8 @@ def _observation(
     messages = _json(row.get("messages"), [])
     usage = row.get("usage") or {}
     output = _number(usage.get("output_tokens"))
-    system, user_text = _texts(messages, row)
+    system, text = _texts(messages, row)
+    task, wording = _ends(system), _ends(text)
     choices = _count(parameters.get("n"), 1)
     return Observation(
         id=row["id"],
@@ -145,9 +147,9 @@ def _observation(
         sampled=choices > 1 or _float(parameters.get("temperature"), 1.0) > 0.3,
         seed=parameters["seed"] if isinstance(parameters.get("seed"), int) else None,
         top_logprobs=_logprobs(parameters),
-        elicits=bool(_ELICITS.search(user_text)),
-        system_elicits=bool(_ELICITS.search(system)),
-        grades=bool(_GRADES.search(system) or _GRADES.search(user_text)),
+        elicits=bool(_ELICITS.search(wording)),
+        system_elicits=bool(_ELICITS.search(task)),
+        grades=bool(_GRADES.search(task) or _GRADES.search(wording)),
         minhash=minhash,
         embedding=vector,
         has_text=bool(messages) or row.get("prompt") is not None,
@@ -166,6 +168,11 @@ def _texts(messages: list[Any], row: Mapping[str, Any]) -> tuple[str, str]:
         if message.get("role") in ("system", "developer")
     )
     return system, traffic.text_of({"messages": messages, "prompt": _json(row.get("prompt"), None)})
+
+
+def _ends(text: str) -> str:
+    # What is asked stands at the beginning or at the end; between them may be pages of context.
+    return text if len(text) <= 2 * WORDING else f"{text[:WORDING]} {text[-WORDING:]}"
 
 
 def _application(

@@ -30,33 +30,48 @@ class RobustPeers(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no
 
     def fit(self, X: pd.DataFrame, y: Any = None) -> RobustPeers:  # noqa: N803 — scikit-learn's names
         """Learn medians and spreads from frames of `FEATURES`, by `cell` where the frame has that column."""
-        self.median_ = X[list(FEATURES)].median()
-        self.deviation_ = (X[list(FEATURES)] - self.median_).abs().median()
-        cells = X["cell"] if "cell" in X else pd.Series("", index=X.index)
-        groups = X[list(FEATURES)].groupby(cells)
-        sizes = groups.size()
-        weight = sizes / (sizes + self.shrinkage)
-        own = groups.median().fillna(self.median_)
-        self.cell_median_ = own.mul(weight, axis=0) + np.outer(1 - weight, self.median_)
+        values = X[list(FEATURES)].to_numpy(dtype=np.float64)
+        self.median_ = _median(values, np.zeros(len(FEATURES)))
+        self.deviation_ = _median(np.abs(values - self.median_), np.zeros(len(FEATURES)))
+        self.cell_median_ = {cell: self._shrunk(values[rows]) for cell, rows in _rows_of(X).items()}
         self.n_features_in_ = len(FEATURES)
         return self
 
-    def z_scores(self, X: pd.DataFrame) -> pd.DataFrame:  # noqa: N803
-        """Return each feature's z, clipped to ±`most`; 0 where the value is missing."""
-        check_is_fitted(self)
-        centre = self.centre(X)
-        scale = 1.4826 * self.deviation_ + np.maximum(FLOOR, 0.1 * self.median_.abs())
-        return ((X[list(FEATURES)] - centre) / scale).fillna(0.0).clip(-self.most, self.most)
+    def z_scores(self, X: pd.DataFrame) -> npt.NDArray[np.float64]:  # noqa: N803
+        """Return each feature's z in the order of `FEATURES`, clipped to ±`most`; 0 where the value is missing."""
+        scale = 1.4826 * self.deviation_ + np.maximum(FLOOR, 0.1 * np.abs(self.median_))
+        z = (X[list(FEATURES)].to_numpy(dtype=np.float64) - self.centre(X)) / scale
+        return np.asarray(np.clip(np.nan_to_num(z), -self.most, self.most))
 
-    def centre(self, X: pd.DataFrame) -> pd.DataFrame:  # noqa: N803
-        """Return the peers' median that each row is compared with."""
+    def centre(self, X: pd.DataFrame) -> npt.NDArray[np.float64]:  # noqa: N803
+        """Return the peers' medians that each row is compared with, in the order of `FEATURES`."""
         check_is_fitted(self)
-        cells = X["cell"] if "cell" in X else pd.Series("", index=X.index)
-        known = self.cell_median_.reindex(cells)
-        known.index = X.index
-        return known.fillna(self.median_)
+        centre = np.tile(self.median_, (len(X), 1))
+        for cell, rows in _rows_of(X).items():
+            centre[rows] = self.cell_median_.get(cell, self.median_)
+        return centre
 
     def decision_function(self, X: pd.DataFrame) -> npt.NDArray[np.float64]:  # noqa: N803
         """Return one number a row; higher is more abnormal."""
-        z = self.z_scores(X)[list(HARVEST_DIRECTION)].to_numpy().clip(min=0.0)
+        check_is_fitted(self)
+        z = self.z_scores(X)[:, _DIRECTED].clip(min=0.0)
         return np.asarray(np.sort(z, axis=1)[:, -3:].mean(axis=1), dtype=np.float64)
+
+    def _shrunk(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        weight = len(values) / (len(values) + self.shrinkage)
+        return np.asarray(weight * _median(values, self.median_) + (1 - weight) * self.median_)
+
+
+_DIRECTED = [FEATURES.index(name) for name in HARVEST_DIRECTION]
+
+
+def _median(values: npt.NDArray[np.float64], otherwise: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    known = ~np.isnan(values).all(axis=0)
+    median = otherwise.copy()
+    median[known] = np.nanmedian(values[:, known], axis=0)
+    return median
+
+
+def _rows_of(X: pd.DataFrame) -> dict[str, npt.NDArray[np.intp]]:  # noqa: N803
+    cells = X["cell"].to_numpy() if "cell" in X else np.full(len(X), "")
+    return {str(cell): np.flatnonzero(cells == cell) for cell in pd.unique(cells)}

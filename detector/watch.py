@@ -1,6 +1,6 @@
 """All accounts, brought forward together as the lake unrolls: the service and the replay run this very code.
 
-What is said about an account depends on its own requests in event time and, once a day of event time, on who its
+What is said about an account depends on its own requests in event time and, once a week of event time, on who its
 peers are; never on how the rows were cut into rounds.
 """
 
@@ -14,7 +14,7 @@ import pandas as pd
 from detector import explain, reference
 from detector.account import Account
 from detector.explain import Reason
-from detector.features import features_of, frame, recent, row_of
+from detector.features import FEATURES, features_of, frame, recent, row_of
 from detector.observations import Observation
 from detector.scoring import ALERT, Severity, Standing, score_of, severity_of
 from detector.windows import DAY, HOUR_S, INDEX
@@ -73,6 +73,7 @@ class Watch:
         self.tracked: dict[str, Tracked] = {}
         self.day = -1
         self._peers: list[pd.DataFrame] = []
+        self._pool: pd.DataFrame | None = None
         self._standing: Standing | None = None
 
     def advance(self, seen: Iterable[Observation], end_of_day: Callable[[int], None] | None = None) -> set[str]:
@@ -134,7 +135,7 @@ class Watch:
             tracked.crossing = Crossing(observation.time, totals.requests, totals.live_requests, totals.teacher_tokens)
 
     def _begin_day(self, day: int) -> None:
-        # Yesterday's windows of the accounts that gave no cause for an alert are today's peers.
+        # The day's windows of the accounts that gave no cause for an alert are the next week's peers.
         rows = [
             row_of(tracked.account, tracked.account.last_seen)
             for tracked in self.tracked.values()
@@ -146,7 +147,9 @@ class Watch:
             self._peers = [*self._peers, frame(rows)][-28:]
         for tracked in self.tracked.values():
             tracked.day_peak = 0.0
-        self.day, self._standing = day, None
+        if day // 7 > self.day // 7:
+            self._pool, self._standing = pd.concat([reference.ordinary(), *self._peers], ignore_index=True), None
+        self.day = day
 
     def _standing_of(self, account: Account, time: float) -> float:
         model = self._model()
@@ -154,8 +157,8 @@ class Watch:
 
     def _model(self) -> Standing:
         if self._standing is None:
-            known = pd.concat([reference.ordinary(), *self._peers], ignore_index=True).tail(MOST_PEERS)
-            self._standing = Standing().fit(known)
+            pool = reference.ordinary() if self._pool is None else self._pool
+            self._standing = Standing().fit(pool.tail(MOST_PEERS))
         return self._standing
 
     def _use_in_force(self, tracked: Tracked) -> str | None:
@@ -170,13 +173,13 @@ class Watch:
         account = tracked.account
         sums, window = recent(account, account.last_seen)
         past = account.windows.before_day(account.last_seen)
-        peers = self._model().peers_.centre(frame([row_of(account, account.last_seen)])).iloc[0].to_dict()
+        peers = self._model().peers_.centre(frame([row_of(account, account.last_seen)]))[0]
         comparison = explain.Comparison(
             sums=sums,
             window=window,
             now=features_of(sums),
             past=features_of(past) if past[INDEX["answered"]] >= self.minimum_requests else None,
-            peers={name: float(value) for name, value in peers.items()},
+            peers=dict(zip(FEATURES, peers.tolist(), strict=True)),
             peer_accounts=len({name for rows in self._peers for name in rows["account"]} - {account.name}),
         )
         return explain.reasons(account, comparison, self.uses.get(account.name, []))
