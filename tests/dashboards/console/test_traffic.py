@@ -41,7 +41,7 @@ def _student(**changes: Any) -> dict[str, Any]:
 def _traffic(folder: Path, *records: dict[str, Any]) -> Traffic:
     lake = Lake(folder / "traffic")
     lake.append(to_table(records))
-    return Traffic(lake, minimum_age_s=0)
+    return Traffic(lake, minimum_age_s=0, clock=lambda: 0.0)
 
 
 def test_a_house_without_traffic_has_no_figures(tmp_path: Path) -> None:
