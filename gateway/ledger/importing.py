@@ -54,7 +54,10 @@ class ImportReport:
 
 
 def import_traffic(
-    lines: Iterable[str], settings: Place, progress: Callable[[int], None] = lambda _lines: None
+    lines: Iterable[str],
+    settings: Place,
+    progress: Callable[[int], None] = lambda _lines: None,
+    batch_rows: int = BATCH_ROWS,
 ) -> ImportReport:
     """Add traffic records to the lake, a batch at a time; `progress` is told the number of lines read so far.
 
@@ -72,7 +75,7 @@ def import_traffic(
             record = _read_line(line, number, rejected, validate)
             if record is not None:
                 batch.append(record)
-            if len(batch) >= BATCH_ROWS:
+            if len(batch) >= batch_rows:
                 _add(batch, lake, known, report)
                 batch = []
                 progress(number)

@@ -39,7 +39,7 @@ def _kill(process: subprocess.Popen[bytes], first: bytes = b"") -> list[str]:
     return (first + process.communicate()[0]).decode().split("\n")[:-1]
 
 
-@pytest.mark.parametrize("lives", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("lives", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_killed_writers_lose_nothing_that_was_acknowledged(settings: Settings, lives: int) -> None:
     """Lives of one slot, each ended by kill -9: completed = recorded, and each death leaves what was under way."""
     chance = random.Random(7)

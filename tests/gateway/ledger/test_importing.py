@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from gateway.ledger import accounts, consents, declared_uses, importing
+from gateway.ledger import accounts, consents, declared_uses
 from gateway.ledger.database import Database
 from gateway.ledger.importing import import_accounts, import_traffic
 from gateway.ledger.lake import Lake
@@ -78,7 +78,7 @@ def test_bad_lines_are_set_aside_and_the_rest_goes_on(settings: Settings) -> Non
 
 def test_batches_are_committed_as_they_come(settings: Settings) -> None:
     """A large file goes in piece by piece, told to whoever watches, so that memory does not grow with it."""
-    size = importing.BATCH_ROWS
+    size = 50
     seen: list[tuple[int, int]] = []
 
     def lines() -> Iterator[str]:
@@ -88,7 +88,7 @@ def test_batches_are_committed_as_they_come(settings: Settings) -> None:
     def progress(count: int) -> None:
         seen.append((count, _lake(settings).read(["id"]).num_rows))
 
-    report = import_traffic(lines(), settings, progress)
+    report = import_traffic(lines(), settings, progress, size)
     assert report.rows == 2 * size + 5
     assert seen == [(size, size), (2 * size, 2 * size), (2 * size + 5, 2 * size + 5)]
 

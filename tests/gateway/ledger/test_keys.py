@@ -91,7 +91,7 @@ def test_processes_that_start_together_share_the_secret(tmp_path: Path) -> None:
         "print(b''.join(installation_secret(Path(sys.argv[1]) / str(n)) for n in range(60)).hex())"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
-    processes = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) for _process in range(3)]
+    processes = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) for _process in range(2)]
     outputs = {process.communicate()[0] for process in processes}
-    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert [process.returncode for process in processes] == [0, 0]
     assert len(outputs) == 1

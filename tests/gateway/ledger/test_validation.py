@@ -130,7 +130,7 @@ _JSON = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.sampled_from(sorted(_FULL)), _JSON)
 def test_any_value_in_any_field_is_judged_as_the_schema_does(name: str, value: object) -> None:
     """The compiled checks accept exactly what a full validator accepts."""
