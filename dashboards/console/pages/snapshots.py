@@ -118,9 +118,8 @@ def _samples(snapshot: Snapshot) -> list[dict[str, Any]]:
     file = Path(snapshot.path) / "train.parquet"
     if not file.exists():
         return []
-    batches = pq.ParquetFile(file).iter_batches(batch_size=SAMPLES)
-    rows: list[dict[str, Any]] = next(iter(batches)).to_pylist() if batches else []
-    return rows
+    first = next(pq.ParquetFile(file).iter_batches(batch_size=SAMPLES), None)
+    return [] if first is None else list(first.to_pylist())
 
 
 def _sample(row: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from gateway.ledger import approvals, audit
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gateway.ledger import approvals, audit, snapshots
 from gateway.ledger.database import Database
 from tests.dashboards import seed
 from tests.dashboards.conftest import Person
@@ -53,6 +58,19 @@ def test_samples_are_covered_until_a_reason_is_given(mara: Person, database: Dat
     with database.read() as connection:
         row = audit.recent(connection, limit=1, subject=seed.SNAPSHOT)[0]
     assert row.action == "prompts.reveal"
+
+
+def test_a_snapshot_without_rows_to_show_is_a_page_all_the_same(
+    mara: Person, database: Database, tmp_path: Path
+) -> None:
+    """An empty or a missing file of rows is said, not a fault."""
+    for folder, rows in (("gone", None), ("empty", [])):
+        if rows is not None:
+            (tmp_path / folder).mkdir()
+            pq.write_table(pa.table({"id": rows}), tmp_path / folder / "train.parquet")
+        with database.write() as connection:
+            connection.execute(snapshots.table.update().values(path=str(tmp_path / folder)))
+        assert "No row to show" in mara.get(PAGE)
 
 
 def test_a_short_hash_leads_to_the_snapshot(mara: Person) -> None:
