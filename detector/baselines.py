@@ -49,9 +49,9 @@ class RequestRateThreshold(_Threshold):
 
 
 class TokenThreshold(_Threshold):
-    """Flags windows with more output tokens than usual."""
+    """Flags windows with more tokens, in and out, than usual."""
 
-    column = "output_tokens"
+    column = "tokens"
 
 
 def compare(seen: Iterable[Observation], catch: str | None = None) -> list[dict[str, Any]]:
@@ -65,13 +65,13 @@ def compare(seen: Iterable[Observation], catch: str | None = None) -> list[dict[
         key = observation.account, int(observation.time // 86400)
         volume = days.setdefault(key, [0.0, 0.0])
         volume[0] += 1.0
-        volume[1] += 0.0 if np.isnan(observation.output) else observation.output
+        volume[1] += float(np.nan_to_num(observation.input) + np.nan_to_num(observation.output))
     table = pd.DataFrame([(name, day, *volume) for (name, day), volume in days.items()], columns=_DAYS)
     last = table["day"] == table.groupby("account")["day"].transform("max")
     return [_result(kind(), table[~last], table[last], catch) for kind in (RequestRateThreshold, TokenThreshold)]
 
 
-_DAYS = ["account", "day", "requests", "output_tokens"]
+_DAYS = ["account", "day", "requests", "tokens"]
 
 
 def _result(baseline: _Threshold, past: pd.DataFrame, last: pd.DataFrame, catch: str | None) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def score(context: Context, daily: bool) -> None:
 )
 @standard_options
 def thresholds(context: Context, catch: str | None) -> None:
-    """Print what a threshold on requests, and one on output tokens, would flag in each account's last day."""
+    """Print what a threshold on requests, and one on tokens, would flag in each account's last day."""
     from detector.baselines import compare  # noqa: PLC0415 — see `run`
     from detector.observations import COLUMNS, observe  # noqa: PLC0415
     from detector.service import lake_path  # noqa: PLC0415

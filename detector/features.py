@@ -1,6 +1,6 @@
 """Features of an account over a window, as one row of a frame: shares and means, no volumes, as size is no evidence.
 
-`requests`, `output_tokens` and `account` ride along for the baselines and for people; detectors read `FEATURES` alone.
+`requests`, `tokens` (in and out) and `account` ride along for the baselines; detectors read `FEATURES` alone.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FEATURES = (
 )
 # More of these is more like harvesting; of the others, neither more nor less is.
 HARVEST_DIRECTION = ("unseen_share", "spread", "single_share", "leaked_per_request", *FAMILIES)
-COLUMNS = ("account", "cell", "requests", "output_tokens", *FEATURES)
+COLUMNS = ("account", "cell", "requests", "tokens", *FEATURES)
 
 
 def features_of(sums: Sums) -> dict[str, float]:
@@ -74,7 +74,7 @@ def row_of(account: Account, time: float) -> dict[str, Any]:
         "account": account.name,
         "cell": account.cell,
         "requests": float(sums[INDEX["requests"]]),
-        "output_tokens": float(sums[INDEX["output_tokens"]]),
+        "tokens": float(sums[INDEX["input_tokens"]] + sums[INDEX["output_tokens"]]),
         **features_of(sums),
     }
 

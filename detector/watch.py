@@ -6,6 +6,7 @@ peers are; never on how the rows were cut into rounds.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -148,7 +149,8 @@ class Watch:
         for tracked in self.tracked.values():
             tracked.day_peak = 0.0
         if day // 7 > self.day // 7:
-            self._pool, self._standing = pd.concat([reference.ordinary(), *self._peers], ignore_index=True), None
+            self._pool = pd.concat([reference.ordinary(), *self._peers], ignore_index=True) if self._peers else None
+            self._standing = None
         self.day = day
 
     def _standing_of(self, account: Account, time: float) -> float:
@@ -157,8 +159,7 @@ class Watch:
 
     def _model(self) -> Standing:
         if self._standing is None:
-            pool = reference.ordinary() if self._pool is None else self._pool
-            self._standing = Standing().fit(pool.tail(MOST_PEERS))
+            self._standing = _among_reference() if self._pool is None else Standing().fit(self._pool.tail(MOST_PEERS))
         return self._standing
 
     def _use_in_force(self, tracked: Tracked) -> str | None:
@@ -183,3 +184,8 @@ class Watch:
             peer_accounts=len({name for rows in self._peers for name in rows["account"]} - {account.name}),
         )
         return explain.reasons(account, comparison, self.uses.get(account.name, []))
+
+
+@functools.cache
+def _among_reference() -> Standing:
+    return Standing().fit(reference.ordinary())

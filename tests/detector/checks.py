@@ -20,7 +20,7 @@ def ordinary_windows(count: int = 80, seed: int = 7) -> pd.DataFrame:
     frame["account"] = [f"account-{number}" for number in range(count)]
     frame["cell"] = "chat.completions teacher"
     frame["requests"] = rng.uniform(50, 150, count)
-    frame["output_tokens"] = frame["requests"] * 100
+    frame["tokens"] = frame["requests"] * 100
     return frame
 
 
@@ -29,7 +29,7 @@ def extreme_window() -> pd.DataFrame:
     frame = ordinary_windows(1)
     numbers = [name for name in COLUMNS if name not in ("account", "cell")]
     frame[numbers] = 5.0
-    frame[["requests", "output_tokens"]] = [[10_000.0, 5_000_000.0]]
+    frame[["requests", "tokens"]] = [[10_000.0, 5_000_000.0]]
     return frame
 
 

@@ -25,6 +25,13 @@ def watched(scene: list[Observation]) -> Watch:
     return watch
 
 
+@pytest.fixture(scope="module")
+def flagged(zoo: list[Observation]) -> dict[str, int]:
+    """Return the zoo's flagged accounts with how many requests came before."""
+    rows = replay(zoo, MINIMUM, {})
+    return {row["account"]: row["requests_before_alert"] for row in rows if row["first_alert_at"] is not None}
+
+
 def test_the_harvester_is_flagged_within_200_live_requests(watched: Watch) -> None:
     """An account with fourteen days of ordinary use that begins to collect is flagged long before its 500th request."""
     crossing = watched.tracked["harvester"].crossing
@@ -47,24 +54,22 @@ def test_the_history_alone_flags_nobody(scene: list[Observation]) -> None:
     assert watch.suspects() == []
 
 
-def test_no_ordinary_account_of_the_zoo_is_flagged(zoo: list[Observation]) -> None:
+def test_no_ordinary_account_of_the_zoo_is_flagged(flagged: dict[str, int]) -> None:
     """Eleven kinds of ordinary accounts, look-alikes of every way of harvesting, raise no alert."""
-    flagged = _flagged(zoo)
     assert {name for name in flagged if name.startswith("ordinary-")} == set()
 
 
-def test_nearly_all_naive_harvesters_of_the_zoo_are_flagged(zoo: list[Observation]) -> None:
+def test_nearly_all_naive_harvesters_of_the_zoo_are_flagged(zoo: list[Observation], flagged: dict[str, int]) -> None:
     """Bulk, resampled, log-probability, chain-of-thought and slow collections are flagged, most within 250 requests."""
-    flagged = _flagged(zoo)
     names = {seen.account for seen in zoo if seen.account.startswith("harvest-")}
     assert len(flagged.keys() & names) >= len(names) - 1
     early = [name for name in names if flagged.get(name, 10_000) <= 250]
     assert len(early) >= len(names) - 2
 
 
-def test_a_slow_drip_adds_up(zoo: list[Observation]) -> None:
+def test_a_slow_drip_adds_up(flagged: dict[str, int]) -> None:
     """A dozen requests a day are flagged too: evidence does not depend on pace."""
-    assert _flagged(zoo)["harvest-drip"] <= 250
+    assert flagged["harvest-drip"] <= 250
 
 
 def test_scores_do_not_depend_on_how_rows_are_cut_into_rounds(scene: list[Observation]) -> None:
@@ -123,11 +128,6 @@ def _harvester_rows() -> list[Record]:
         *histories.ordinary_use(rng, "harvester", histories.history(rng, 20)),
         *histories.bulk(rng, "harvester", histories.live(rng, 300)),
     ]
-
-
-def _flagged(seen: list[Observation]) -> dict[str, int]:
-    rows = replay(seen, MINIMUM, {})
-    return {row["account"]: row["requests_before_alert"] for row in rows if row["first_alert_at"] is not None}
 
 
 def _uses(cap: int) -> dict[str, list[DeclaredUse]]:
