@@ -82,12 +82,19 @@ class ControlFollower:
         state = self._state
         if state is None or not self._reachable or database.revision() != state.revision:
             loaded = control.load(database)
-            self._on_load(loaded)
-            self._state = loaded
+            self._use(loaded)
         if not self._reachable:
             logger.warning("control plane reachable again")
         self._reachable = True
         self._confirmed = asked
+
+    def _use(self, loaded: ControlState) -> None:
+        try:
+            self._on_load(loaded)
+        except Exception:
+            # A revocation binds whatever is wrong with the models.
+            logger.exception("the models of the new control state can't be used, the last ones serve")
+        self._state = loaded
 
     def _open(self) -> Database:
         path = sa.make_url(self._url).database if self._url.startswith("sqlite") else None
@@ -109,7 +116,6 @@ class ControlFollower:
             except Exception:
                 # The thread is what makes revocations binding: it must outlive what we did not foresee.
                 logger.exception("the control state could not be followed")
-                self._reachable = False
         if self._database is not None:
             self._database.close()
 

@@ -16,7 +16,7 @@ from gateway.ledger.traffic import text_of
 from gateway.metrics import GatewayMetrics
 from gateway.protocol.exchange import Exchange
 from gateway.protocol.origin import ClientOrigin, header_fingerprint
-from gateway.protocol.requests import PARAMETERS_WITH_TEXT, RECORDED_PARAMETERS, InferenceRequest, tool_names
+from gateway.protocol.requests import InferenceRequest, tool_names
 
 REOPEN_S = 1.0
 ANSWERED = (200, 499)  # somebody answered, if only in part: it is billed
@@ -203,11 +203,10 @@ def _of_request(request: InferenceRequest, with_text: bool) -> dict[str, Any]:
     body = request.body
     user, messages = body.get("user"), body.get("messages")
     roles = [message.get("role") for message in messages] if isinstance(messages, list) else ["user"]
-    parameters = [name for name in RECORDED_PARAMETERS if with_text or name not in PARAMETERS_WITH_TEXT]
     found = {
         "user": user if isinstance(user, str) else None,
         "tools": tool_names(body) or None,
-        "parameters": {name: body[name] for name in parameters if body.get(name) is not None},
+        "parameters": request.parameters(with_text=with_text),
         "turns": roles.count("user"),
         "store": request.store,
         "metadata": body.get("metadata"),

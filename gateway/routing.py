@@ -181,7 +181,8 @@ def _student_candidate(student: Student, settings: Settings, fleet: Fleet, files
         teacher[1] if student.output_price is None else student.output_price,
     )
     pool = fleet.pool(student.reference, [student.url] if student.url else [])
-    bound = (student.gate or {}).get("lower_bound")
+    found = (student.gate or {}).get("lower_bound")
+    bound = found if isinstance(found, (int, float)) else None
     rule = files.of(student) if student.state == "promoted" else None
     return Candidate(student.reference, "student", pool, prices, teacher, student, rule, bound)
 

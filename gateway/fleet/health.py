@@ -27,7 +27,11 @@ class HealthPoller:
     async def run(self) -> None:
         """Poll for ever."""
         while True:
-            await self.poll()
+            try:
+                await self.poll()
+            except Exception:
+                # Without it no backend that was down would ever be found again: it must outlive the unforeseen.
+                logger.exception("backends could not be polled")
             await asyncio.sleep(self._interval_s)
 
     async def poll(self) -> None:

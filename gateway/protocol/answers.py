@@ -158,4 +158,6 @@ def _rejected(status: int, body: bytes) -> UpstreamRejected:
     code = code if isinstance(code, str) else None
     if code is None and "maximum context length" in str(message):
         code = "context_length_exceeded"
-    return UpstreamRejected(status, str(message), param=param if isinstance(param, str) else None, code=code)
+    # vLLM names a parameter by its place in the body, OpenAI by its name.
+    param = param.removeprefix("body.") if isinstance(param, str) else None
+    return UpstreamRejected(status, str(message), param=param, code=code)

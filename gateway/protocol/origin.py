@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+from gateway.settings import SettingsError
 
 
 class ClientOrigin:
     """Finds the client behind trusted proxies; `X-Forwarded-For` of anybody else is ignored."""
 
     def __init__(self, trusted_proxies: Iterable[str]) -> None:
-        self._trusted = [ip_network(proxy, strict=False) for proxy in trusted_proxies]
+        self._trusted = [_parse_network(proxy) for proxy in trusted_proxies]
         # The same few addresses come again and again; parsing one costs more than looking it up.
         self._is_trusted = lru_cache(maxsize=4096)(self._check_trusted)
 
@@ -33,6 +35,14 @@ class ClientOrigin:
     def _check_trusted(self, address: str) -> bool:
         parsed = _parse(address)
         return parsed is not None and any(parsed in network for network in self._trusted)
+
+
+def _parse_network(text: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        message = f"gateway.trusted_proxies: {text!r} is no address or network: write for example 10.0.0.0/8"
+        raise SettingsError(message) from None
 
 
 def _parse(address: str) -> IPv4Address | IPv6Address | None:

@@ -13,28 +13,29 @@ from gateway.ledger.fingerprint import task_skeleton
 Endpoint = Literal["chat.completions", "completions"]
 
 # vLLM's extensions that hand out more of the model than OpenAI's API does; each is harmless when null (or false).
-_DENIED = ("prompt_logprobs", "logprob_token_ids", "kv_transfer_params")
-_DENIED_FLAGS = ("return_token_ids", "return_tokens_as_token_ids", "return_routed_experts", "return_prompt_text")
+_DENIED = ("prompt_logprobs", "logprob_token_ids", "kv_transfer_params", "ec_transfer_params")
+_DENIED_FLAGS = (
+    "return_token_ids",
+    "return_tokens_as_token_ids",
+    "return_token_offsets",
+    "return_routed_experts",
+    "return_prompt_text",
+    "return_mm_kwargs",
+)
 _MOST_LOGPROBS = {"top_logprobs": 20, "logprobs": 5}  # OpenAI's own bounds, for chat and for completions
 _METADATA_PAIRS, _METADATA_KEY, _METADATA_VALUE = 16, 64, 512
 
-RECORDED_PARAMETERS = (
-    "temperature",
-    "top_p",
-    "n",
-    "seed",
-    "max_tokens",
-    "max_completion_tokens",
-    "stop",
-    "logprobs",
-    "top_logprobs",
-    "logit_bias",
-    "stream",
-    "response_format",
-    "structured_outputs",
-    "chat_template_kwargs",
+# What shapes an answer or its delivery, in OpenAI's API and vLLM's extensions; besides these, every `guided_` field.
+_PLAIN_PARAMETERS = frozenset(
+    (
+        *("temperature", "top_p", "top_k", "min_p", "n", "best_of", "seed", "max_tokens", "max_completion_tokens"),
+        *("min_tokens", "frequency_penalty", "presence_penalty", "repetition_penalty", "logit_bias", "stream", "echo"),
+        *("logprobs", "top_logprobs", "tool_choice", "parallel_tool_calls", "reasoning_effort", "service_tier"),
+    )
 )
-PARAMETERS_WITH_TEXT = ("stop", "response_format", "structured_outputs", "chat_template_kwargs")  # they may quote the prompt's words
+_PARAMETERS_WITH_TEXT = frozenset(  # they may quote the prompt's words
+    ("stop", "response_format", "structured_outputs", "chat_template_kwargs", "suffix")
+)
 DEEPEST = 128  # levels of nesting
 
 
@@ -72,6 +73,14 @@ class InferenceRequest:
     def _stream_options(self) -> dict[str, Any]:
         options = self.body.get("stream_options")
         return options if isinstance(options, dict) else {}
+
+    def parameters(self, *, with_text: bool) -> dict[str, Any]:
+        """Return what the record keeps of the other fields; without text none that may quote the prompt."""
+        found = {name: value for name, value in self.body.items() if value is not None}
+        kept = {name: value for name, value in found.items() if name in _PLAIN_PARAMETERS}
+        if with_text:
+            kept |= {n: value for n, value in found.items() if n in _PARAMETERS_WITH_TEXT or n.startswith("guided_")}
+        return kept
 
     def upstream_body(self, served_name: str) -> bytes:
         """Return the body for the backend: its name of the model, and for a stream usage in every chunk."""
@@ -159,6 +168,8 @@ def _check_denied(endpoint: Endpoint, body: dict[str, Any]) -> None:
             raise UnsupportedParameter(name)
     if endpoint == "completions" and body.get("echo") and body.get("logprobs") is not None:
         raise UnsupportedParameter("echo", "together with logprobs it would give the prompt's log-probabilities")
+    if body.get("allowed_token_ids") is not None and body.get("logprobs"):
+        raise UnsupportedParameter("allowed_token_ids", "together with logprobs it would give any token's probability")
     name = "top_logprobs" if endpoint == "chat.completions" else "logprobs"
     asked, most = body.get(name), _MOST_LOGPROBS[name]
     if isinstance(asked, (int, float)) and not isinstance(asked, bool) and not 0 <= asked <= most:

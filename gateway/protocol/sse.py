@@ -72,6 +72,9 @@ def without_usage(payload: bytes, chunk: dict[str, Any]) -> bytes:
 
 def _end_of_object(payload: bytes, start: int) -> int:
     # A usage object holds numbers and objects of numbers, no strings: braces can be counted.
+    end = payload.find(b"}", start) + 1
+    if end and payload.find(b"{", start + 1, end) < 0:
+        return end
     depth = 0
     for position in range(start, len(payload)):
         depth += (payload[position] == 0x7B) - (payload[position] == 0x7D)

@@ -147,3 +147,19 @@ def test_the_thread_follows_and_reports(database: Database) -> None:
         assert authenticate(headers(f"Bearer {text}"), SECRET, following.current())
     finally:
         following.stop()
+
+
+def test_models_that_fail_do_not_hold_up_a_revocation(database: Database) -> None:
+    """Keys are read anew even when what else is made of the control state can't be."""
+    key, text = make_key(database)
+
+    def fail(state: ControlState) -> None:
+        raise KeyError("a student that nobody can load")
+
+    following = ControlFollower(database.url, 300.0, fail)
+    following.poll()
+    authenticate(headers(f"Bearer {text}"), SECRET, following.current())
+    with database.write() as connection:
+        keys.revoke(connection, key.id, "test")
+    following.poll()
+    assert following.current().keys == {}

@@ -3,6 +3,7 @@
 import pytest
 
 from gateway.protocol.origin import ClientOrigin, header_fingerprint
+from gateway.settings import SettingsError
 
 PROXIES = ("10.0.0.0/8", "192.0.2.1", "2001:db8:1::/64")
 
@@ -31,3 +32,9 @@ def test_the_client_is_found_behind_trusted_proxies_only(peer: str, forwarded: s
 def test_header_order_tells_libraries_apart() -> None:
     """The same names in another order are another fingerprint."""
     assert header_fingerprint((b"host", b"accept")) != header_fingerprint((b"accept", b"host"))
+
+
+def test_a_proxy_that_is_no_network_names_its_setting() -> None:
+    """A misspelt proxy stops the start, with the setting and an example."""
+    with pytest.raises(SettingsError, match=r"gateway\.trusted_proxies: 'proxy'.*10\.0\.0\.0/8"):
+        ClientOrigin(["proxy"])

@@ -73,6 +73,8 @@ def test_bad_parameters_are_named(fields: dict[str, Any], param: str) -> None:
         {"return_token_ids": True},
         {"return_tokens_as_token_ids": True},
         {"kv_transfer_params": {}},
+        {"return_prompt_text": True},
+        {"allowed_token_ids": [5], "logprobs": True},
         {"logprobs": True, "top_logprobs": 21},
         {"logprobs": True, "top_logprobs": -1},
     ],
@@ -119,3 +121,14 @@ def test_names_of_tools() -> None:
     tools = [{"type": "function", "function": {"name": "weather"}}, {"type": "x"}, "nonsense"]
     assert tool_names({"tools": tools}) == ["weather"]
     assert tool_names({"tools": "nonsense"}) == []
+
+
+def test_recorded_parameters_rebuild_the_task() -> None:
+    """Every field that the skeleton sees is among the recorded ones, so that a record can be asked again."""
+    form = {"response_format": {"type": "json_object"}, "structured_outputs": {"choice": ["a"]}, "guided_regex": "a+"}
+    made = parse(**form, temperature=0.0, stop=None, unknown=1)
+    recorded = made.parameters(with_text=True)
+    assert recorded == form | {"temperature": 0.0}
+    again = parse(**recorded)
+    assert again.skeleton == made.skeleton
+    assert made.parameters(with_text=False) == {"temperature": 0.0}
