@@ -9,6 +9,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 KEEP_ALIVE_S = 75
 HEADER_TIMEOUT_S = 30.0
+READER_TIMEOUT_S = 60.0  # for a client that takes nothing of its answer
 LEFTOVER_TIMEOUT_S = 30.0  # for the rest of a body that was answered before its end
 BACKLOG = 2048
 
@@ -31,12 +32,14 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class BoundedHttpProtocol(HttpToolsProtocol):
-    """Closes a connection whose request headers, or the unwanted rest of its body, take too long to arrive.
+    """Closes a connection whose client is too slow: with its headers, the unwanted rest of its body, or its reading.
 
     Uvicorn bounds idle connections only. A body that is still being read has the data plane's own time-out.
     """
 
+    reader_timeout_s = READER_TIMEOUT_S
     _due: asyncio.TimerHandle | None = None
+    _read_due: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock for the first request."""
@@ -44,8 +47,9 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._allow(HEADER_TIMEOUT_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
+        """Stop the clocks."""
         self._stop_waiting()
+        self._stop_reader_clock()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
@@ -68,6 +72,21 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         """Stop the clock."""
         self._stop_waiting()
         super().on_message_complete()
+
+    def pause_writing(self) -> None:
+        """Start the clock for a client that does not read; closing would wait for it, so it is cut off."""
+        super().pause_writing()
+        self._read_due = self.loop.call_later(self.reader_timeout_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Stop the clock: it reads."""
+        self._stop_reader_clock()
+        super().resume_writing()
+
+    def _stop_reader_clock(self) -> None:
+        if self._read_due is not None:
+            self._read_due.cancel()
+            self._read_due = None
 
     def _allow(self, seconds: float) -> None:
         if self._due is None:

@@ -196,6 +196,7 @@ def _is_alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_workers_come_back_and_go_with_their_parent(tmp_path: Path) -> None:
     """A killed worker is started again while the other serves; the parent's death takes all with it."""
     with gateway_command(tmp_path, "http://127.0.0.1:9") as (parent, url):
@@ -209,6 +210,7 @@ def test_workers_come_back_and_go_with_their_parent(tmp_path: Path) -> None:
         eventually(lambda: not any(map(_is_alive, children)), 10.0)
 
 
+@pytest.mark.slow
 def test_a_stopped_worker_finishes_its_answers(tmp_path: Path, vllm: FakeVllm) -> None:
     """SIGTERM lets a stream under way come to its end; afterwards nobody listens and the parent has ended well."""
     vllm.play(*chat_stream("teacher", ["a"] * 10, pause_s=0.1))

@@ -13,6 +13,7 @@ import httpx
 import openai
 import pytest
 
+from gateway.protocol.listener import BoundedHttpProtocol
 from gateway.settings import GatewaySettings
 from tests.fakes import (
     END,
@@ -236,24 +237,44 @@ def test_an_abandoned_answer_is_estimated_by_pace(house: RunningGateway, vllm: F
     assert made[2] == 5
 
 
-def test_a_slow_reader_slows_the_backend(house: RunningGateway, vllm: FakeVllm) -> None:
-    """A client that does not read keeps the answer at its source instead of in our memory."""
-    big = event(chunk("teacher", {"content": "x" * 60_000}))
-    vllm.play(*begun(), *([big] * 800), END)
+def open_stream(house: RunningGateway) -> socket.socket:
+    """Ask for a stream by hand, with a small buffer to read it into."""
     body = json.dumps(BODY).encode()
     head = (
         f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {house.key()}\r\n"
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", int(house.url.rpartition(":")[2]))) as client:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-        client.sendall(head.encode() + body)
+    client = socket.create_connection(("127.0.0.1", int(house.url.rpartition(":")[2])))
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    client.sendall(head.encode() + body)
+    return client
+
+
+LONG = [*begun(), *([event(chunk("teacher", {"content": "x" * 60_000}))] * 800), END]
+
+
+def test_a_slow_reader_slows_the_backend(house: RunningGateway, vllm: FakeVllm) -> None:
+    """A client that does not read keeps the answer at its source instead of in our memory."""
+    vllm.play(*LONG)
+    with open_stream(house):
         eventually(lambda: len(vllm.received) == 1)
         time.sleep(0.5)
         assert not vllm.received[-1].complete.is_set()
     assert vllm.received[-1].left.wait(2.0)
-    eventually(lambda: bool(house.frames()))
     assert house.record()["status"] == 499
+
+
+def test_a_client_that_never_reads_is_cut_off(
+    house: RunningGateway, vllm: FakeVllm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection does not stay open for ever: after a time it counts as gone, and is billed what was made."""
+    monkeypatch.setattr(BoundedHttpProtocol, "reader_timeout_s", 0.3)
+    vllm.play(*LONG)
+    with open_stream(house):
+        eventually(lambda: len(vllm.received) == 1)
+        assert vllm.received[-1].left.wait(3.0)
+        assert house.record()["status"] == 499
+        assert house.record()["cost"] > 0
 
 
 @pytest.fixture(scope="module")
