@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from detector.scoring import ALERT
+from detector.scoring import ALERT, severity_of
 from detector.watch import Assessment, Tracked, Watch
 from gateway.ledger import accounts, alerts, declared_uses, enforcement
 from gateway.ledger.alerts import Alert
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 class _Written:
     at: float
     leaked: float
-    severity: str
+    score: float
 
 
 class Alerting:
@@ -85,7 +85,7 @@ class Alerting:
                 connection, assessment.account, severity, score, assessment.reasons, found
             )
         leaked = tracked.account.totals.leaked_tokens
-        self._written[assessment.account] = _Written(self._clock(), leaked, alert.severity)
+        self._written[assessment.account] = _Written(self._clock(), leaked, score)
         if new:
             logger.info("raised an alert", extra={"account": alert.account, "severity": severity, "alert": alert.id})
         return alert if new else None
@@ -93,6 +93,8 @@ class Alerting:
     def _is_due(self, tracked: Tracked, newest: Alert) -> bool:
         last = self._written.get(tracked.account.name)
         if last is None:
+            return True
+        if severity_of(tracked.score) != severity_of(last.score) and tracked.score > last.score:
             return True
         grown = tracked.account.totals.leaked_tokens >= REFRESH_GROWTH * last.leaked
         return grown and self._clock() - last.at >= REFRESH_S

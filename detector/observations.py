@@ -5,6 +5,7 @@ A field that is missing is None or NaN here and stays so; what the detector can'
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
@@ -17,11 +18,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gateway.ledger import traffic
+from gateway.ledger import fingerprint, traffic
 
 COLUMNS = (
     "id", "time", "origin", "account", "user", "endpoint", "model", "model_role", "messages", "prompt", "turns",
-    "tools", "parameters", "usage", "status", "cost", "skeleton", "minhash", "embedding", "conversation",
+    "tools", "parameters", "usage", "response", "status", "cost", "skeleton", "minhash", "embedding", "conversation",
 )  # fmt: skip
 
 # A system prompt of up to 40 characters ("You are a helpful assistant.") sets no task, one of 120 does.
@@ -82,9 +83,14 @@ class Observation:
 
 def observe(table: pa.Table) -> list[Observation]:
     """Read rows of the lake (`COLUMNS`) in event time: by time, then id."""
+    return list(stream(table))
+
+
+def stream(table: pa.Table) -> Iterator[Observation]:
+    """Read rows as `observe` does, a few thousand in memory at a time."""
     present = table.select([name for name in COLUMNS if name in table.column_names])
     order = pc.sort_indices(present, sort_keys=[("time", "ascending"), ("id", "ascending")])
-    return list(_rows(present.take(order)))
+    return _rows(present.take(order))
 
 
 def _rows(table: pa.Table) -> Iterator[Observation]:
@@ -120,23 +126,22 @@ def _vectors(chunk: pa.Table) -> list[npt.NDArray[np.float32] | None]:
 def _observation(
     row: Mapping[str, Any], time: float, minhash: npt.NDArray[np.uint32] | None, vector: npt.NDArray[np.float32] | None
 ) -> Observation:
-    parameters = _json(row.get("parameters"), {})
-    messages = _json(row.get("messages"), [])
-    usage = row.get("usage") or {}
-    output = _number(usage.get("output_tokens"))
+    parameters = _object(row.get("parameters"))
+    messages = _messages(row.get("messages"))
+    tokens_in, tokens_out = _tokens(row)
     system, text = _texts(messages, row)
     task, wording = _ends(system), _ends(text)
-    choices = _count(parameters.get("n"), 1)
+    choices = max(1, _count(parameters.get("n"), 1))
     return Observation(
         id=row["id"],
         time=time,
         account=row["account"],
         live=row.get("origin") == "live",
         cell=f"{row['endpoint']} {row.get('model') or ''}",
-        teacher=row.get("model_role") != "student" and _answered(row.get("status"), output),
+        teacher=row.get("model_role") != "student" and _answered(row.get("status"), tokens_out),
         cost=int(row.get("cost") or 0),
-        input=_number(usage.get("input_tokens")),
-        output=output,
+        input=tokens_in,
+        output=tokens_out,
         turns=_number(row.get("turns")),
         answered_tools=any(message.get("role") == "tool" for message in messages),
         user=row.get("user"),
@@ -156,18 +161,30 @@ def _observation(
     )
 
 
+def _tokens(row: Mapping[str, Any]) -> tuple[float, float]:
+    # An imported record may say nothing of usage; four characters of what it does say are then one token.
+    usage = row.get("usage") or {}
+    tokens_in, tokens_out = _number(usage.get("input_tokens")), _number(usage.get("output_tokens"))
+    asked = row.get("messages") or row.get("prompt")
+    if math.isnan(tokens_in) and asked is not None:
+        tokens_in = len(asked) / 4
+    if math.isnan(tokens_out) and row.get("response") is not None:
+        tokens_out = len(traffic.content_text(_object(row["response"]).get("content"))) / 4
+    return tokens_in, tokens_out
+
+
 def _answered(status: int | None, output: float) -> bool:
     # A client that left (499) or a worker that died (0) may still have drawn tokens.
     return status is None or 200 <= status < 300 or output > 0
 
 
-def _texts(messages: list[Any], row: Mapping[str, Any]) -> tuple[str, str]:
+def _texts(messages: list[dict[str, Any]], row: Mapping[str, Any]) -> tuple[str, str]:
     system = " ".join(
         traffic.content_text(message.get("content"))
         for message in messages
         if message.get("role") in ("system", "developer")
     )
-    return system, traffic.text_of({"messages": messages, "prompt": _json(row.get("prompt"), None)})
+    return system, traffic.text_of({"messages": messages, "prompt": _json(row.get("prompt"))})
 
 
 def _ends(text: str) -> str:
@@ -176,14 +193,24 @@ def _ends(text: str) -> str:
 
 
 def _application(
-    messages: list[Any], row: Mapping[str, Any], parameters: Mapping[str, Any], system: str
+    messages: list[dict[str, Any]], row: Mapping[str, Any], parameters: Mapping[str, Any], system: str
 ) -> float | None:
     if any(parameters.get(name) for name in _CONSTRAINTS) or row.get("tools"):
         return 1.0
     if messages:
         excess = (len(system) - GENERIC_SYSTEM_PROMPT) / (APPLICATION_SYSTEM_PROMPT - GENERIC_SYSTEM_PROMPT)
         return min(1.0, max(0.0, excess))
-    return 0.0 if row["endpoint"] == "completions" else None
+    if row["endpoint"] == "completions":
+        return 0.0
+    if row.get("skeleton") is None:
+        return None
+    # Without the text, the skeleton still tells a bare question from one with something of unknown weight around it.
+    return 0.0 if row["skeleton"] == _bare_skeleton(row["endpoint"]) else 0.5
+
+
+@functools.cache
+def _bare_skeleton(endpoint: str) -> str:
+    return fingerprint.task_skeleton(endpoint, {})
 
 
 def _logprobs(parameters: Mapping[str, Any]) -> int:
@@ -193,13 +220,22 @@ def _logprobs(parameters: Mapping[str, Any]) -> int:
     return max(1, _count(parameters.get("top_logprobs"), 0), 0 if asked is True else _count(asked, 0))
 
 
-def _json(text: object, default: Any) -> Any:
-    value = json.loads(text) if isinstance(text, str) else text
-    return default if value is None else value
+def _json(text: object) -> Any:
+    return json.loads(text) if isinstance(text, str) else text
+
+
+def _object(text: object) -> dict[str, Any]:
+    value = _json(text)
+    return value if isinstance(value, dict) else {}
+
+
+def _messages(text: object) -> list[dict[str, Any]]:
+    value = _json(text)
+    return [message for message in value if isinstance(message, dict)] if isinstance(value, list) else []
 
 
 def _number(value: object) -> float:
-    return float(value) if isinstance(value, (int, float)) else math.nan
+    return max(0.0, float(value)) if isinstance(value, (int, float)) else math.nan
 
 
 def _float(value: object, default: float) -> float:

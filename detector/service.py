@@ -11,7 +11,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from detector.alerting import Alerting
-from detector.observations import COLUMNS, observe
+from detector.observations import COLUMNS, stream
 from detector.watch import Watch
 from gateway.ledger import metric_files
 from gateway.ledger.database import Database
@@ -111,7 +111,7 @@ class Service:
     def _advance(self) -> tuple[int, int]:
         table, version = self._lake.follow(self._version, columns=COLUMNS)
         self._watch.uses = self._alerting.declared_uses()
-        touched = self._watch.advance(observe(table))
+        touched = self._watch.advance(stream(table))
         raised = self._alerting.publish(self._watch, touched)
         self._version = version
         for alert in raised:

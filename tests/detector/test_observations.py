@@ -84,3 +84,32 @@ def test_students_and_refusals_are_not_the_teacher() -> None:
     assert not _one(model_role="student").teacher
     assert not _one(status=403, usage={"input_tokens": 3}).teacher
     assert _one(status=499).teacher
+
+
+def test_odd_values_are_borne() -> None:
+    """What an import lets through can't stop the detector: wrong types and signs become unknown or nothing."""
+    seen = _one(
+        messages=["not a message", {"role": "user", "content": None}],
+        parameters={"n": 0, "seed": "x", "temperature": "hot", "top_logprobs": None, "logprobs": True},
+        usage={"output_tokens": -5, "input_tokens": -1},
+    )
+    assert (seen.choices, seen.seed, seen.output, seen.input, seen.top_logprobs) == (1, None, 0.0, 0.0, 1)
+
+
+def test_without_usage_lengths_are_estimated() -> None:
+    """A record that names no tokens is measured by its text."""
+    seen = _one(usage=None, response={"content": "a" * 400})
+    assert seen.output == 100.0
+    assert seen.input > 0
+
+
+def test_without_text_the_skeleton_tells_a_bare_question() -> None:
+    """Where only the fingerprint is kept, a skeleton of nothing is a bare question and another is something."""
+    bare, other = (
+        histories.without_text(histories.record("a", 0, histories.START, messages, 5))
+        for messages in (
+            [histories.user("x")],
+            [histories.system("You sort tickets."), histories.user("x")],
+        )
+    )
+    assert [observe(histories.to_table([row]))[0].application for row in (bare, other)] == [0.0, 0.5]
