@@ -48,10 +48,10 @@ class TrainingFailed(LedgerError):
 class Recipe:
     """How to train. `layers` of the teacher are kept; `trained` false makes the baseline that learns nothing."""
 
-    layers: int = 12
+    layers: int = 10
     epochs: int = 3
     batch_size: int = 16
-    learning_rate: float = 3e-4
+    learning_rate: float = 5e-4
     seed: int = 1
     trained: bool = True
 
