@@ -117,7 +117,7 @@ def measure(model: Any, tokenizer: Any, settings: Settings) -> dict[str, float]:
     constant = max(Counter(ticket.label for ticket in live).values()) / len(live)
     return {
         "live": round(accuracy(model, tokenizer, live), 3),
-        "unseen phrases": round(accuracy(model, tokenizer, unseen), 3),
+        "unseen": round(accuracy(model, tokenizer, unseen), 3),
         "constant": round(constant, 3),
     }
 
@@ -150,9 +150,10 @@ A LoRA adapter for SmolLM2-135M-Instruct (Apache-2.0), made by `make demo-teache
 - Data: labelled tickets composed from every second core and aside of `demo/tickets.toml`, and 36 general prompts with
   the base model's own answers, so that little else changes. All text is the project's own.
 - Settings: `{settings}`
-- Share of right answers (labels only, greedy) on tickets of another seed, before: {before};
-  after: {after}. "live" draws on all phrases, "unseen phrases" only on those that were not tuned on, "constant" is the best
-  fixed answer.
+- Share of right answers (labels only, greedy) on tickets of another seed: "live" draws on all phrases, "unseen" only on
+  those that were not tuned on, "constant" is the best fixed answer.
+  - before: {before}
+  - after: {after}
 - Tuning took {seconds} s on two CPU cores.
 """
 

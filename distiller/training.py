@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pyarrow.parquet
 import torch
@@ -73,6 +73,11 @@ def read_spec(path: Path) -> Spec:
         raise TrainingError(f"{path} is not JSON ({error}): write the fields {_names()}.") from error
     if set(values) != set(_names()):
         raise TrainingError(f"{path} must have exactly the fields {_names()}; it has {sorted(values)}.")
+    for name, kind in get_type_hints(Spec).items():
+        value = values[name]
+        # JSON writes 1.0 as 1; a truth value is an integer to Python, but not a number of layers.
+        if type(value) is not kind and not (kind is float and type(value) is int):
+            raise TrainingError(f"{path}: {name} is {value!r}; it must be of type {kind.__name__}.")
     spec = Spec(**values)
     for name in ("layers", "epochs", "batch_size", "threads", "learning_rate"):
         if not getattr(spec, name) > 0:
@@ -100,7 +105,10 @@ def run(spec: Spec) -> None:
 
 def read_examples(path: Path, tokenizer: Any) -> list[Example]:
     """The snapshot's training rows as token ids, in the file's order."""
-    rows = pyarrow.parquet.read_table(path, columns=["request", "answer"]).to_pylist()
+    try:
+        rows = pyarrow.parquet.read_table(path, columns=["request", "answer"]).to_pylist()
+    except pyarrow.ArrowException as error:
+        raise TrainingError(f"{path} cannot be read ({error}): freeze the snapshot anew.") from error
     if not rows:
         raise TrainingError(f"{path} has no rows: select more traffic (`spiritsafe distill select`).")
     return [encode(tokenizer, json.loads(row["request"]), row["answer"]) for row in rows]

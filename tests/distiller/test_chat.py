@@ -28,7 +28,7 @@ def test_every_token_is_the_chat_templates(tokenizer: Any) -> None:
     assert tokenizer.convert_ids_to_tokens(list(example.input_ids)) == [
         *["<|im_start|>", "system", "Ċ", "Sort", ".", "<|im_end|>", "Ċ"],
         *["<|im_start|>", "user", "Ċ", "The", "Ġtap", "Ġdri", "ps", ".", "<|im_end|>", "Ċ"],
-        *["<|im_start|>", "assistant", "Ċ", "device", "<|im_end|>"],
+        *["<|im_start|>", "ass", "istant", "Ċ", "device", "<|im_end|>"],
     ]
 
 

@@ -55,8 +55,8 @@ def spec(teacher: Path, tmp_path: Path) -> dict[str, Any]:
     snapshot.mkdir()
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), snapshot / "train.parquet")
     return {
-        "snapshot": str(snapshot), "teacher": str(teacher), "output": str(tmp_path / "student"), "layers": 3, "epochs": 6,
-        "batch_size": 8, "learning_rate": 3e-3, "seed": 5, "threads": 1, "train": True,
+        "snapshot": str(snapshot), "teacher": str(teacher), "output": str(tmp_path / "student"), "layers": 3,
+        "epochs": 6, "batch_size": 8, "learning_rate": 3e-3, "seed": 5, "threads": 1, "train": True,
     }  # fmt: skip
 
 
