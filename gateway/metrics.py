@@ -68,6 +68,9 @@ class GatewayMetrics:
             ("policy",),
             registry=registry,
         )
+        # Without a sample before the first drop there is nothing to alert on.
+        for policy in ("refuse", "serve"):
+            self.unrecorded.labels(policy)
         self.in_flight = Gauge("spiritsafe_requests_in_flight", "Requests under way.", registry=registry)
         self.control_age = Gauge(
             "spiritsafe_control_state_age_seconds",

@@ -17,19 +17,22 @@ router = APIRouter(prefix="/usage", tags=["usage"])
 KEYS = ["account", "model", "model_role", "origin"]
 COLUMNS = [*KEYS, "usage", "cost", "counterfactual_cost"]
 SUMS = ["input_tokens", "output_tokens", "cost", "counterfactual_cost"]
+ANSWERED = [200, 499]
 Origin = Literal["live", "imported", "synthetic"]
 
 
 @router.get("")
 def show_usage(house: House, origin: Origin | None = None, account: str | None = None) -> list[UsageRow]:
-    """Add up requests, tokens and cost by account, model and origin; of one origin or account where given.
+    """Add up answered requests, tokens and cost by account, model and origin; of one origin or account where given.
 
+    A request that nobody answered has no model of its own and is left out; one that its client left counts.
     Imported and synthetic rows never count as savings, so their origin keeps them apart.
     """
-    chosen = None if origin is None else pc.field("origin") == origin
+    chosen = pc.field("status").isin(ANSWERED)
+    if origin is not None:
+        chosen &= pc.field("origin") == origin
     if account is not None:
-        one = pc.field("account") == account
-        chosen = one if chosen is None else chosen & one
+        chosen &= pc.field("account") == account
     table = Lake(house.settings.data_dir / "lake" / "traffic").read(columns=COLUMNS, filter=chosen)
     return [UsageRow.model_validate(row) for row in add_up(table)]
 

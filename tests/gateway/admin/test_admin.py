@@ -222,7 +222,7 @@ def test_only_a_candidate_is_promoted(api: Api) -> None:
 
 
 def test_usage_adds_up_the_lake(api: Api) -> None:
-    """Usage is by account, model and origin; rows without tokens or cost count as requests."""
+    """Usage is of answered requests, by account, model and origin; an answer without tokens or cost is a request."""
     assert api.call("GET", "/usage") == []
     usage = {"input_tokens": 10, "output_tokens": 3, "source": "exact"}
     row = {
@@ -235,7 +235,7 @@ def test_usage_adds_up_the_lake(api: Api) -> None:
         "status": 200,
     }
     paid = {"usage": usage, "cost": 100, "counterfactual_cost": 100}
-    rows = [row | paid | {"id": "1"}, row | paid | {"id": "2"}, row | {"id": "3", "status": 503}]
+    rows = [row | paid | {"id": "1"}, row | paid | {"id": "2"}, row | {"id": "3"}, row | {"id": "5", "status": 503}]
     rows += [row | paid | {"id": "4", "origin": "imported"}]
     Lake(api.settings.data_dir / "lake" / "traffic").append(to_table(rows))
     expected = {"requests": 3, "input_tokens": 20, "output_tokens": 6, "cost": 200, "counterfactual_cost": 200}
