@@ -59,6 +59,9 @@ def main() -> None:
 def run(world: World, memory: PeakMemory) -> None:
     """Run the steps that have not been done, then print the figures as the last line."""
     world.house.start()
+    if "people" in world.results:
+        world.house.wait_operators()
+        world.house.wait_models(world.operator(people.REQUESTER), "teacher")
     for number, (name, title, work) in enumerate(STEPS, 1):
         with narration.step(number, len(STEPS), title):
             if name in world.results:

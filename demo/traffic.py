@@ -188,6 +188,6 @@ def check_ledger(world: World) -> dict[str, Any]:
     rows = wait_for(caught_up, 60, "the lake did not catch up with the spool: see `spiritsafe traffic verify`")
     table(
         ("worker", "completed", "recorded", "interrupted"),
-        [(row["slot"], row["completed"], row["recorded"], row["interrupted"]) for row in rows],
+        [(row["stream"], row["completed"], row["recorded"], row["interrupted"]) for row in rows],
     )
     return {"workers": rows}

@@ -59,8 +59,11 @@ def features_of(sums: Sums) -> dict[str, float]:
 
 
 def recent(account: Account, time: float) -> tuple[Sums, str]:
-    """Return the shortest of the last day, 7 and 28 days that holds enough answers, and its name in words."""
-    for hours, words in ((DAY, "the last day"), (WEEK, "seven days")):
+    """Return the shortest of the calendar day, 24 hours, 7 and 28 days that holds enough answers, and its name."""
+    today = account.windows.today(time)
+    if today[INDEX["answered"]] >= ENOUGH:
+        return today, "one day"
+    for hours, words in ((DAY, "24 hours"), (WEEK, "seven days")):
         sums = account.windows.total(time, hours)
         if sums[INDEX["answered"]] >= ENOUGH:
             return sums, words

@@ -69,6 +69,11 @@ class Windows:
         last = int(time // HOUR_S)
         return self._sum(last - hours + 1, last - until)
 
+    def today(self, time: float) -> Sums:
+        """Sum the calendar day (UTC) of `time`; it never overlaps with `before_day`."""
+        first = int(time // (DAY * HOUR_S)) * DAY
+        return self._sum(first, first + DAY - 1)
+
     def before_day(self, time: float) -> Sums:
         """Sum the 28 days before the calendar day (UTC) of `time`: the account's own past."""
         first = int(time // (DAY * HOUR_S)) * DAY

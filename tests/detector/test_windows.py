@@ -25,6 +25,7 @@ def test_each_window_holds_its_own_hours() -> None:
     counts = [windows.total(NOW, hours)[0] for hours in (HOUR, DAY, WEEK, MONTH)]
     assert counts == [1.0, 2.0, 3.0, 4.0]
     assert windows.before_day(NOW)[0] == 2.0
+    assert windows.today(NOW)[0] == 2.0
 
 
 def test_what_is_older_than_the_longest_window_is_forgotten() -> None:

@@ -73,6 +73,7 @@ distillable = true
 [models.serve]
 path = "{ROOT}/models/teacher"
 port = {self.vllm_port}
+arguments = ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
 """
         )
 
