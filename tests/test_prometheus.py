@@ -75,10 +75,18 @@ def send_traffic(up: Up) -> None:
     database.close()
     url = up.until("gateway-w0", state="ready").url
     client = openai.OpenAI(base_url=f"{url}/v1", api_key=key, timeout=30, max_retries=4)
+    eventually(lambda: _is_known(client))
     words = client.chat.completions.create(model="other", messages=[{"role": "user", "content": "Hello"}], stream=True)
     assert list(words)
     with pytest.raises(openai.AuthenticationError):
         client.with_options(api_key="wrong").chat.completions.create(model="other", messages=[])
+
+
+def _is_known(client: openai.OpenAI) -> bool:
+    try:
+        return bool(client.models.list().data)
+    except openai.AuthenticationError:
+        return False
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from gateway.errors import (
 CONNECT_TIMEOUT_S = 3.0
 # vLLM closes idle connections after 5 s; ours must be gone before, or a request meets one that is closing.
 KEEP_ALIVE_S = 4.0
+WATCH_S = 1.0
 LONGEST_ANSWER = 64 * 1024 * 1024  # bytes of an answer that is not streamed
 
 # The most specific first. aiohttp's time-outs are connection errors too, its connection errors are OSErrors.
@@ -60,7 +62,9 @@ class UpstreamResponse:
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self._response = response
+        self._connection = response.connection
         self.status = response.status
+        self._watch_connection()
 
     @property
     def retry_after(self) -> float | None:
@@ -89,8 +93,20 @@ class UpstreamResponse:
             parts.append(block)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def _watch_connection(self) -> None:
+        # A body whose framing breaks off makes the library close the connection and tell the reader nothing.
+        content = self._response.content
+        self._watch = asyncio.get_running_loop().call_later(WATCH_S, self._watch_connection)
+        transport = self._connection.transport if self._connection is not None else None
+        if content.is_eof() or content.exception() is not None:
+            self._watch.cancel()
+        elif transport is None or transport.is_closing():
+            self._watch.cancel()
+            content.set_exception(aiohttp.ClientPayloadError("the connection ended inside the body"))
+
     def close(self) -> None:
         """Give the connection back when all was read; else close it, which makes vLLM abort the generation."""
+        self._watch.cancel()
         if self._response.content.at_eof():
             self._response.release()
         else:
