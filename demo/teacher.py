@@ -1,8 +1,8 @@
 """Tunes the demo's teacher: a LoRA adapter that makes SmolLM2-135M-Instruct sort the demo's support requests.
 
 Run as `make demo-teacher` or `python -m demo.teacher` in `.venv-distiller`. It needs `models/base` (`python -m
-demo.models --base-only`) and writes `demo/teacher_adapter/`. Half of the phrase inventory is used; accuracy is
-measured on tickets of another seed, over all phrases as live traffic has them and over the unseen half alone.
+demo.models --base-only`) and writes `demo/teacher_adapter/`. Three quarters of the phrase inventory are used; accuracy
+is measured on tickets of another seed, over all phrases as live traffic has them and over the unseen quarter alone.
 """
 
 import argparse
@@ -147,8 +147,8 @@ README = """# The demo's teacher
 A LoRA adapter for SmolLM2-135M-Instruct (Apache-2.0), made by `make demo-teacher` and merged at setup into
 `models/teacher`. It sorts the invented support requests of `demo/tickets.py` into six labels.
 
-- Data: labelled tickets composed from every second core and aside of `demo/tickets.toml`, and 36 general prompts with
-  the base model's own answers, so that little else changes. All text is the project's own.
+- Data: labelled tickets composed from three of every four cores and asides of `demo/tickets.toml`, and 36 general
+  prompts with the base model's own answers, so that little else changes. All text is the project's own.
 - Settings: `{settings}`
 - Share of right answers (labels only, greedy) on tickets of another seed: "live" draws on all phrases, "unseen" only on
   those that were not tuned on, "constant" is the best fixed answer.

@@ -26,7 +26,7 @@ SYSTEM_PROMPT = (
 FOREIGN_TUNING, FOREIGN_TEST = FOREIGN[0::2], FOREIGN[1::2]
 
 LONGEST = 150  # characters; with the system prompt and the chat template this stays below 100 tokens
-ASIDE_SHARE, OPENER_SHARE, CLOSER_SHARE, TYPO_SHARE = 0.5, 0.5, 0.4, 0.25
+ASIDE_SHARE, OPENER_SHARE, CLOSER_SHARE, TYPO_SHARE = 0.35, 0.5, 0.4, 0.15
 
 Split = Literal["tuning", "unseen", "live"]
 
@@ -53,8 +53,8 @@ def messages(text: str) -> list[dict[str, str]]:
 def tickets(seed: int, count: int, split: Split = "live") -> list[Ticket]:
     """Draw `count` different tickets, reproducibly.
 
-    `split` chooses the cores and asides: "tuning" has every second one (the teacher is tuned on these), "unseen" the
-    others, "live" all.
+    `split` chooses the cores and asides: "unseen" has every fourth one, "tuning" the others (the teacher is tuned on
+    these), "live" all.
     """
     draw = random.Random(f"{split}-{seed}")
     stream, texts, drawn = _stream(draw, split), set[str](), list[Ticket]()
@@ -76,7 +76,8 @@ def _stream(draw: random.Random, split: Split) -> Iterator[Ticket]:
 
 
 def _part(lines: Sequence[str], split: Split) -> Sequence[str]:
-    return {"tuning": lines[0::2], "unseen": lines[1::2], "live": lines}[split]
+    unseen = lines[3::4]
+    return {"tuning": [line for line in lines if line not in unseen], "unseen": unseen, "live": lines}[split]
 
 
 def _compose(draw: random.Random, label: str, split: Split) -> str:

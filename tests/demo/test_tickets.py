@@ -1,5 +1,6 @@
 """The demo's task: its requests can be drawn again, are many, and say what their label says."""
 
+import re
 from collections import Counter
 
 from demo.foreign import FOREIGN
@@ -25,15 +26,20 @@ def test_no_constant_answer_does_well() -> None:
     assert max(counts.values()) < 300
 
 
-def test_tuning_phrases_and_unseen_phrases_share_no_core() -> None:
-    """What the teacher is tuned on and what it is held out on come from different cores."""
+def test_tuning_requests_and_unseen_requests_share_no_core() -> None:
+    """No request that the teacher is tuned on has a core that it is held out on, for any label."""
+    tuned = " ".join(ticket.text.lower() for ticket in tickets(5, 3000, "tuning"))
     for label in LABELS:
         cores = phrases()["labels"][label]["cores"]
-        assert len(cores) == len(set(cores)) >= 32
-        assert not set(cores[0::2]) & set(cores[1::2])
-    tuned = {ticket.text for ticket in tickets(5, 2000, "tuning")}
-    unseen = {ticket.text for ticket in tickets(5, 2000, "unseen")}
-    assert not tuned & unseen
+        assert len(cores) == len(set(cores)) >= 20
+        assert not [core for core in cores[3::4] if _literal(core) in tuned]
+        # The search above finds what is there.
+        assert len([core for core in cores[0::4] if _literal(core) in tuned]) >= 4
+
+
+def _literal(core: str) -> str:
+    """The longest stretch of a core that no slot interrupts."""
+    return max(re.split(r"\{.*?\}", core.lower()), key=len)
 
 
 def test_every_slot_is_filled() -> None:
