@@ -26,7 +26,7 @@ from distiller.launch import Recipe
 
 PYTHON = Path(".venv-distiller/bin/python")
 TEACHER = Path("models/teacher")
-TICKETS_SEED = 20261124
+TICKETS_SEED = 20261125
 TRAIN, CALIBRATION, GATE = 950, 200, 450
 
 

@@ -29,16 +29,17 @@ COLUMNS = (
 GENERIC_SYSTEM_PROMPT, APPLICATION_SYSTEM_PROMPT = 40, 120
 TINY_ANSWER = 16  # tokens
 WORDING = 500  # characters at either end of a text in which wording is looked for
+# Each pattern is tried, on lower-cased text, only where one of its stems occurs, which is seen far sooner.
+_ELICITING_STEMS = ("step", "chain", "think", "show", "explain", "reason")
 _ELICITS = re.compile(
     r"step[- ]by[- ]step|chain[- ]of[- ]thought|think (?:aloud|out loud|carefully|it through)|show (?:all )?"
     r"(?:your|the) (?:work|working|reasoning|steps)|explain (?:all )?your reasoning|"
-    r"reason(?:ing)? (?:first|through)|<think",
-    re.IGNORECASE,
+    r"reason(?:ing)? (?:first|through)|<think"
 )
+_GRADING_STEMS = ("rubric", "grad", "scor", "rate the", "judge", "better", "criteria", "prefer")
 _GRADES = re.compile(
     r"\brubric|\bgrade\b|\bgrading\b|\bscor(?:e|ing)\b|\brate the\b|\bjudge\b|better (?:answer|response)|"
-    r"\bcriteria\b|prefer(?:red|ence)",
-    re.IGNORECASE,
+    r"\bcriteria\b|prefer(?:red|ence)"
 )
 _CONSTRAINTS = (
     "response_format",
@@ -152,9 +153,9 @@ def _observation(
         sampled=choices > 1 or _float(parameters.get("temperature"), 1.0) > 0.3,
         seed=parameters["seed"] if isinstance(parameters.get("seed"), int) else None,
         top_logprobs=_logprobs(parameters),
-        elicits=bool(_ELICITS.search(wording)),
-        system_elicits=bool(_ELICITS.search(task)),
-        grades=bool(_GRADES.search(task) or _GRADES.search(wording)),
+        elicits=_has(wording, _ELICITING_STEMS, _ELICITS),
+        system_elicits=_has(task, _ELICITING_STEMS, _ELICITS),
+        grades=_has(task, _GRADING_STEMS, _GRADES) or _has(wording, _GRADING_STEMS, _GRADES),
         minhash=minhash,
         embedding=vector,
         has_text=bool(messages) or row.get("prompt") is not None,
@@ -189,7 +190,11 @@ def _texts(messages: list[dict[str, Any]], row: Mapping[str, Any]) -> tuple[str,
 
 def _ends(text: str) -> str:
     # What is asked stands at the beginning or at the end; between them may be pages of context.
-    return text if len(text) <= 2 * WORDING else f"{text[:WORDING]} {text[-WORDING:]}"
+    return (text if len(text) <= 2 * WORDING else f"{text[:WORDING]} {text[-WORDING:]}").lower()
+
+
+def _has(text: str, stems: tuple[str, ...], pattern: re.Pattern[str]) -> bool:
+    return any(stem in text for stem in stems) and pattern.search(text) is not None
 
 
 def _application(

@@ -73,7 +73,11 @@ distillable = true
 [models.serve]
 path = "{ROOT}/models/teacher"
 port = {self.vllm_port}
-arguments = ["--enable-auto-tool-choice", "--tool-call-parser", "hermes"]
+arguments = [
+    "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
+    # A model this small else fills an answer in JSON with blanks, which the grammar allows.
+    '--structured-outputs-config={{"backend": "xgrammar", "disable_any_whitespace": true}}',
+]
 """
         )
 
