@@ -23,12 +23,10 @@ import torch
 import transformers
 from tqdm import tqdm
 
-from distiller.chat import Example, PromptMismatchError, collate, encode
+from distiller.chat import Example, PromptMismatchError, encode
 from distiller.curve import write_curve
 from distiller.fitting import DivergedError, Plan, Step, fit
-from distiller.pruning import block_influence, by_importance, keep_layers
-
-MEASURED = 32  # training rows on which the layers' importance is measured
+from distiller.pruning import both_ends, keep_layers
 
 
 class TrainingError(Exception):
@@ -96,7 +94,7 @@ def run(spec: Spec) -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(spec.teacher)
     teacher = transformers.AutoModelForCausalLM.from_pretrained(spec.teacher, dtype=torch.float32)
     examples = read_examples(Path(spec.snapshot, "train.parquet"), tokenizer)
-    student, kept = build_student(teacher, examples, _pad(tokenizer), spec.layers)
+    student, kept = build_student(teacher, spec.layers)
     del teacher  # its memory is needed for the optimiser
     started = time.monotonic()
     curve = train(student, examples, _pad(tokenizer), spec) if spec.train else []
@@ -114,12 +112,12 @@ def read_examples(path: Path, tokenizer: Any) -> list[Example]:
     return [encode(tokenizer, json.loads(row["request"]), row["answer"]) for row in rows]
 
 
-def build_student(teacher: Any, examples: list[Example], pad_id: int, layers: int) -> tuple[Any, list[int]]:
+def build_student(teacher: Any, layers: int) -> tuple[Any, list[int]]:
     """The pruned teacher and the indices of the layers that it keeps."""
     total = teacher.config.num_hidden_layers
     if layers > total:
         raise TrainingError(f"the teacher has {total} layers, {layers} cannot be kept: lower `layers`.")
-    kept = by_importance(block_influence(teacher, collate(examples[:MEASURED], pad_id)), layers)
+    kept = both_ends(total, layers)
     return keep_layers(teacher, kept), kept
 
 
