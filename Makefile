@@ -1,5 +1,6 @@
 # Everything that a developer, CI and the demo do, by name. `make` alone lists it.
-PYTHON ?= python3
+# The locks of the model environments are for 3.11: torch has its CPU build for others on another index only.
+PYTHON ?= $(shell command -v python3.11 || echo python3)
 ONCE ?=
 BIN := .venv/bin
 QUICK := not slow and not browser and not prometheus
