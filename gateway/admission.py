@@ -10,7 +10,7 @@ from gateway.ledger.control import ControlState
 from gateway.ledger.enforcement import Enforcement
 from gateway.ledger.keys import Key
 from gateway.limits.bucket import Allowance, RequestLimiter
-from gateway.protocol.asgi import HeaderList
+from gateway.protocol.call import HeaderList
 
 
 def measure_in_force(state: ControlState, account: Account, moment: datetime) -> Enforcement | None:

@@ -1,4 +1,4 @@
-"""The composition root: builds every collaborator of a worker and the FastAPI application around the data plane.
+"""The composition root: builds every collaborator of a worker, the data plane's handlers and the FastAPI application.
 
 Run as `python -m gateway.app --slot w0`: one worker, one process. Workers share the port (SO_REUSEPORT), so that one
 dying takes only its own connections with it.
@@ -12,7 +12,9 @@ import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
+from urllib.parse import unquote
 
 import click
 import uvicorn
@@ -20,8 +22,6 @@ import uvloop
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
-from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from gateway import logs
 from gateway.adequacy import AdequacyFiles
@@ -39,15 +39,18 @@ from gateway.ledger.spool import SpoolWriter
 from gateway.limits.bucket import RequestLimiter
 from gateway.metrics import GatewayMetrics
 from gateway.pipeline import Pipeline
-from gateway.protocol.listener import KEEP_ALIVE_S, BoundedHttpProtocol, listen
+from gateway.protocol.call import Call
+from gateway.protocol.listener import KEEP_ALIVE_S, GatewayProtocol, Handler, listen
 from gateway.protocol.origin import ClientOrigin
 from gateway.protocol.preferences import inbound_request_id
 from gateway.protocol.requests import Endpoint
 from gateway.recording import Recorder
 from gateway.routing import Catalogue, CheapestRouter, build_catalogue
 from gateway.settings import Settings, SettingsError, load_settings
+from gateway.streaming import PATHS
 
 PUBLISH_S = 1.0
+MODELS = b"/v1/models"
 GRACE_S = 30  # for answers under way when the worker is told to stop
 
 logger = logging.getLogger(__name__)
@@ -144,18 +147,32 @@ class Worker:
 
 
 class DataPlane:
-    """One path of the data plane as an ASGI endpoint."""
+    """The handlers of the data plane's requests, by method and path."""
 
-    def __init__(self, worker: Worker, endpoint: Endpoint | None) -> None:
+    def __init__(self, worker: Worker) -> None:
         self._worker = worker
-        self._endpoint = endpoint
+        self._handlers: dict[tuple[bytes, bytes], Handler] = {
+            (b"POST", path.encode()): self._inference(endpoint) for endpoint, path in PATHS.items()
+        }
+        self._handlers[b"GET", MODELS] = self._list_models
+        self.paths = {path.decode() for _, path in self._handlers}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand the request to the pipeline."""
-        if self._endpoint is None:
-            await self._worker.pipeline.list_models(scope, send)
-        else:
-            await self._worker.pipeline.handle(self._endpoint, scope, receive, send)
+    def find(self, method: bytes, path: bytes) -> Handler | None:
+        """Return the handler of a request; None: it is not the data plane's."""
+        found = self._handlers.get((method, path))
+        if found is None and method == b"GET" and path.startswith(MODELS + b"/"):
+            return self._show_model
+        return found
+
+    def _inference(self, endpoint: Endpoint) -> Handler:
+        return lambda call: self._worker.pipeline.handle(endpoint, call)
+
+    async def _list_models(self, call: Call) -> None:
+        await self._worker.pipeline.list_models(call)
+
+    async def _show_model(self, call: Call) -> None:
+        name = unquote(call.path.removeprefix(MODELS + b"/").decode("latin-1"))
+        await self._worker.pipeline.list_models(call, name)
 
 
 def create_app(settings: Settings, *, slot: str = "w0") -> FastAPI:
@@ -170,19 +187,31 @@ def create_app(settings: Settings, *, slot: str = "w0") -> FastAPI:
         finally:
             await worker.stop()
 
-    # No schema, no documentation pages: the API is OpenAI's. Handlers of FastAPI serve /health and /ready only.
+    # No schema, no documentation pages: the API is OpenAI's, and `server_config` takes it past this application.
     app = FastAPI(lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None)
     app.router.redirect_slashes = False
     app.state.worker = worker
-    app.router.routes += [
-        Route("/v1/chat/completions", DataPlane(worker, "chat.completions"), methods=["POST"]),
-        Route("/v1/completions", DataPlane(worker, "completions"), methods=["POST"]),
-        Route("/v1/models", DataPlane(worker, None), methods=["GET"]),
-        Route("/v1/models/{model:path}", DataPlane(worker, None), methods=["GET"]),
-    ]
+    app.state.data_plane = DataPlane(worker)
     _add_probes(app, worker)
     _add_error_answers(app)
     return app
+
+
+def server_config(app: FastAPI, grace_s: int = GRACE_S) -> uvicorn.Config:
+    """Return how an application is served: its data plane's requests go straight to their handlers."""
+    return uvicorn.Config(
+        app,
+        http=partial(GatewayProtocol, app.state.data_plane.find),  # type: ignore[arg-type]
+        loop="uvloop",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=grace_s,
+    )
 
 
 def _add_probes(app: FastAPI, worker: Worker) -> None:
@@ -205,7 +234,7 @@ def _add_error_answers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
         where = f"{request.method} {request.url.path}"
-        if error.status_code == 405:
+        if error.status_code == 405 or request.url.path in app.state.data_plane.paths:
             return _answer(request, WrongMethod(f"Not allowed: {where}. See GET /v1/models for the way in."))
         return _answer(request, UnknownPath(f"Unknown request URL: {where}. Please check the URL for typos."))
 
@@ -228,19 +257,7 @@ def serve(settings: Settings, slot: str) -> None:
     listener = listen(settings.gateway.host, settings.gateway.port)
     host, port = listener.getsockname()[:2]
     logger.info("listening", extra={"url": f"http://{host}:{port}", "slot": slot})
-    config = uvicorn.Config(
-        create_app(settings, slot=slot),
-        http=BoundedHttpProtocol,
-        loop="uvloop",
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=GRACE_S,
-    )
+    config = server_config(create_app(settings, slot=slot))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(uvicorn.Server(config).serve(sockets=[listener]))
 

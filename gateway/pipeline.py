@@ -13,8 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.types import Receive, Scope, Send
-
 from gateway.admission import check_enforcement, check_rate
 from gateway.authentication import ControlFollower, authenticate
 from gateway.errors import BodyTooSlow, ClientLeft, GatewayError, InternalError, NotRecorded
@@ -23,7 +21,7 @@ from gateway.ledger.control import ControlState
 from gateway.ledger.identifiers import now
 from gateway.limits.bucket import RequestLimiter
 from gateway.metrics import GatewayMetrics
-from gateway.protocol.asgi import ClientPresence, HeaderList, check_form, headers_of, read_body, send_answer
+from gateway.protocol.call import Call, HeaderList, check_form
 from gateway.protocol.exchange import Exchange, Route
 from gateway.protocol.preferences import parse_preferences
 from gateway.protocol.requests import Endpoint, InferenceRequest, parse_request
@@ -49,31 +47,31 @@ class Pipeline:
     recorder: Recorder
     metrics: GatewayMetrics
 
-    async def handle(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
+    async def handle(self, endpoint: Endpoint, call: Call) -> None:
         """Serve one request; raises nothing but cancellation."""
-        exchange = new_exchange(endpoint, scope)
+        exchange = new_exchange(endpoint, call)
         self.metrics.in_flight.inc()
         try:
-            await self._serve(exchange, receive, send)
+            await self._serve(exchange, call)
         except GatewayError as error:
-            await self._refuse(exchange, send, error)
+            self._refuse(exchange, call, error)
         except Exception:
             logger.exception("a request failed by our own fault", extra={"request_id": exchange.request_id})
-            await self._refuse(exchange, send, InternalError(exchange.request_id))
+            self._refuse(exchange, call, InternalError(exchange.request_id))
         finally:
             self.metrics.in_flight.dec()
 
-    async def list_models(self, scope: Scope, send: Send) -> None:
+    async def list_models(self, call: Call, name: str | None = None) -> None:
         """Answer GET /v1/models, or /v1/models/NAME, with what the caller may name; this is no record."""
-        exchange = new_exchange("chat.completions", scope)
+        exchange = new_exchange("chat.completions", call)
         try:
             state = self.control.current()
             account, _ = authenticate(exchange.headers, self.secret, state)
             check_enforcement(state, account, now())
-            answer = self._models(scope["path_params"].get("model"), account.operator)
-            await send_answer(send, 200, base_headers(exchange), json.dumps(answer).encode())
+            answer = self._models(name, account.operator)
+            call.answer(200, base_headers(exchange), json.dumps(answer).encode())
         except GatewayError as error:
-            await self._refuse(exchange, send, error)
+            self._refuse(exchange, call, error)
 
     def _models(self, name: str | None, operator: bool) -> dict[str, Any]:
         catalogue = self.catalogue()
@@ -82,19 +80,19 @@ class Pipeline:
         names = [AUTO, *(candidate.name for candidate in catalogue.visible(operator))]
         return {"object": "list", "data": [model_object(found) for found in names]}
 
-    async def _serve(self, exchange: Exchange, receive: Receive, send: Send) -> None:
+    async def _serve(self, exchange: Exchange, call: Call) -> None:
         check_form(exchange.headers, self.settings.max_body_bytes)
         state = self.control.current()
         exchange.account, exchange.key = authenticate(exchange.headers, self.secret, state)
-        request = await self._read(exchange, receive)
+        request = await self._read(exchange, call)
         diverted = self._admit(exchange, state)
         candidate = self._route(exchange, request, diverted)
         self.recorder.start(exchange)
-        async with ClientPresence(receive, send) as presence:
-            await self._relay(exchange, request, candidate, presence.send).run()
+        with call.presence():
+            await self._relay(exchange, request, candidate, call).run()
 
-    async def _read(self, exchange: Exchange, receive: Receive) -> InferenceRequest:
-        raw = await read_body(receive, self.settings.max_body_bytes, self.settings.body_timeout_s)
+    async def _read(self, exchange: Exchange, call: Call) -> InferenceRequest:
+        raw = await call.body(self.settings.max_body_bytes, self.settings.body_timeout_s)
         exchange.timing.body_read = time.perf_counter()
         request = parse_request(exchange.endpoint, raw)
         # Only with the wish not to be logged understood may the content reach the record.
@@ -126,7 +124,7 @@ class Pipeline:
         exchange.route = route_of(decision)
         return decision.candidate
 
-    def _relay(self, exchange: Exchange, request: InferenceRequest, candidate: Candidate, send: Send) -> Relay:
+    def _relay(self, exchange: Exchange, request: InferenceRequest, candidate: Candidate, call: Call) -> Relay:
         total = self.settings.total_timeout_s
         if not request.stream and exchange.preferences.deadline_s is not None:
             # The caller gives up then, and is answered a little before; a stream's bytes and pings renew its patience.
@@ -134,10 +132,10 @@ class Pipeline:
             total = min(total, patience - min(1.0, patience / 10))
         return Relay(
             self.client,
+            call,
             exchange,
             request,
             candidate.pool,
-            send,
             lambda status, error: self._settle(exchange, status, error),
             lambda: success_headers(exchange),
             Deadlines(self.settings.ping_interval_s, self.settings.first_token_timeout_s, total),
@@ -155,7 +153,7 @@ class Pipeline:
             self.recorder.final(exchange)
         exchange.recorded = True
 
-    async def _refuse(self, exchange: Exchange, send: Send, error: GatewayError) -> None:
+    def _refuse(self, exchange: Exchange, call: Call, error: GatewayError) -> None:
         try:
             self._settle(exchange, error.answer_status, error)
         except NotRecorded:
@@ -163,14 +161,12 @@ class Pipeline:
         except Exception:
             logger.exception("a refusal could not be recorded", extra={"request_id": exchange.request_id})
         if not isinstance(error, ClientLeft):
-            await send_answer(send, error.answer_status, failure_headers(exchange, error), error.encoded())
+            call.answer(error.answer_status, failure_headers(exchange, error), error.encoded())
 
 
-def new_exchange(endpoint: Endpoint, scope: Scope) -> Exchange:
+def new_exchange(endpoint: Endpoint, call: Call) -> Exchange:
     """Begin the story of a request."""
-    peer = scope["client"][0] if scope.get("client") else ""
-    names = tuple(name for name, _ in scope["headers"])
-    return Exchange(endpoint, headers_of(scope), names, peer)
+    return Exchange(endpoint, call.headers, call.header_names, call.peer)
 
 
 def model_object(name: str) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The relay between client and backend: bytes pass through, nothing is held longer than it must be.
 
 A stream's status line waits for the first content, so that a failure before it is a real status and another backend may
-be tried; after some silence the stream opens with a ping instead. Nothing of another backend follows content.
+be tried; after some silence the stream opens with a ping instead. Nothing of another backend follows content. A chunk
+goes from the backend's read to the client's write without waking anybody.
 """
 
 from __future__ import annotations
@@ -9,34 +10,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, TypeVar
 
-from starlette.types import Send
-
-from gateway.errors import (
-    GatewayError,
-    InternalError,
-    NoBackend,
-    UpstreamDisconnected,
-    UpstreamProtocol,
-    UpstreamTimeout,
-)
+from gateway.errors import GatewayError, InternalError, NoBackend, UpstreamDisconnected, UpstreamProtocol
 from gateway.fleet.backends import Backend, Pool
-from gateway.fleet.connection import UpstreamClient, UpstreamResponse
+from gateway.fleet.connection import Deadline, UpstreamClient, UpstreamResponse
 from gateway.protocol.answers import Answer, error_in_stream, parse_object, upstream_refusal
-from gateway.protocol.asgi import HeaderList, send_answer
+from gateway.protocol.call import Call, HeaderList
 from gateway.protocol.exchange import Exchange
-from gateway.protocol.requests import InferenceRequest
+from gateway.protocol.requests import Endpoint, InferenceRequest
 from gateway.protocol.sse import DONE, PING, EventSplitter, comment, error_event, payload_of, without_usage
 
 DRAIN_S = 0.5  # a backend that has said [DONE] gets this long to end its answer, so that the connection can be kept
 MOST_HELD = 64 * 1024  # bytes held back before the first content
 
-PATHS = {"chat.completions": "/v1/chat/completions", "completions": "/v1/completions"}
+PATHS: dict[Endpoint, str] = {"chat.completions": "/v1/chat/completions", "completions": "/v1/completions"}
+STREAM_HEADERS = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +49,7 @@ class Deadlines:
     total_s: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Relay:
     """One request's way to the backends and back.
 
@@ -62,10 +58,10 @@ class Relay:
     """
 
     client: UpstreamClient
+    call: Call
     exchange: Exchange
     request: InferenceRequest
     pool: Pool
-    send: Send
     settle: Settle
     headers: Callable[[], HeaderList]
     deadlines: Deadlines
@@ -78,10 +74,10 @@ class Relay:
             await self._run_whole()
 
     async def _run_whole(self) -> None:
-        async with Deadline(self.deadlines.total_s, "The answer was not complete"):
-            body = await self._first_success(self._read_whole)
+        deadline = Deadline.after(self.deadlines.total_s, "The answer was not complete")
+        body = await self._first_success(self._read_whole, deadline)
         self.settle(200, None)
-        await send_answer(self.send, 200, self.headers(), body)
+        self.call.answer(200, self.headers(), body)
 
     async def _read_whole(self, response: UpstreamResponse) -> bytes:
         body = await response.read()
@@ -94,23 +90,28 @@ class Relay:
         return body
 
     async def _run_stream(self) -> None:
-        out = ClientStream(self.send, self.headers, self.deadlines.ping_interval_s)
-        deadline = Deadline(min(self.deadlines.first_token_s, self.deadlines.total_s), "The first token did not come")
+        out = ClientStream(self.call, self.headers, self.deadlines.ping_interval_s)
+        seconds = min(self.deadlines.first_token_s, self.deadlines.total_s)
+        deadline = Deadline.after(seconds, "The first token did not come")
         try:
-            async with out.pinging(), deadline:
-                await self._first_success(lambda response: self._pass_on(response, out, deadline), out)
+            await self._first_success(lambda response: self._pass_on(response, out), deadline, out)
         except GatewayError as error:
             if not out.started:
                 raise
-            await self._fail(out, error)
+            self._fail(out, error)
         except Exception:
             if not out.started:
                 raise
             logger.exception("a stream failed by our own fault", extra={"request_id": self.exchange.request_id})
-            await self._fail(out, InternalError(self.exchange.request_id))
+            self._fail(out, InternalError(self.exchange.request_id))
+        finally:
+            out.stop_pinging()
 
     async def _first_success(
-        self, read: Callable[[UpstreamResponse], Awaitable[Result]], out: ClientStream | None = None
+        self,
+        read: Callable[[UpstreamResponse], Awaitable[Result]],
+        deadline: Deadline,
+        out: ClientStream | None = None,
     ) -> Result:
         """Try backends until one answers; after content has been sent no other may follow."""
         failure: GatewayError = NoBackend("No server of this model is up: try again shortly.")
@@ -120,7 +121,7 @@ class Relay:
                 break  # it answered, only not well: asking it again at once would not help it
             tried.add(backend.url)
             try:
-                return await self._attempt(backend, number, read)
+                return await self._attempt(backend, number, read, deadline)
             except GatewayError as error:
                 if not error.retryable or (out is not None and out.content_sent):
                     raise
@@ -128,17 +129,21 @@ class Relay:
         raise failure
 
     async def _attempt(
-        self, backend: Backend, number: int, read: Callable[[UpstreamResponse], Awaitable[Result]]
+        self,
+        backend: Backend,
+        number: int,
+        read: Callable[[UpstreamResponse], Awaitable[Result]],
+        deadline: Deadline,
     ) -> Result:
         timing = self.exchange.timing
         self.exchange.answer = Answer()
         # Our own id, unique among those in flight, whatever the client called its request: vLLM names its work by it.
         name = self.exchange.id if number == 1 else f"{self.exchange.id}-{number}"
-        headers = {"content-type": "application/json", "x-request-id": name}
+        headers = {b"content-type": b"application/json", b"x-request-id": name.encode()}
         body = self.request.upstream_body(self.pool.served_name)
         with backend.carrying():
             timing.forwarded = timing.forwarded or time.perf_counter()
-            response = await self.client.post(backend.url + PATHS[self.request.endpoint], body, headers)
+            response = await self.client.post(backend.url + PATHS[self.request.endpoint], body, headers, deadline)
             try:
                 if response.status != 200:
                     raise upstream_refusal(response.status, await response.read(), response.retry_after)
@@ -146,38 +151,71 @@ class Relay:
             finally:
                 response.close()
 
-    async def _pass_on(self, response: UpstreamResponse, out: ClientStream, deadline: Deadline) -> None:
+    async def _pass_on(self, response: UpstreamResponse, out: ClientStream) -> None:
         """Pass one backend's events on; the terminator is ours, sent when the books are closed."""
-        splitter, held = EventSplitter(), b""
-        async for block in response.blocks():
-            passed = self._filter(splitter.feed(block))
-            held += passed.data
-            if passed.content and not out.content_sent:
-                self._note_first_content(deadline)
-            if passed.content or passed.done or out.content_sent or len(held) > MOST_HELD:
-                await out.content(held)
-                held = b""
-            if passed.failure is not None:
-                raise passed.failure
-            if passed.done:
-                await self._finish(out)
-                await _drain(response)
-                return
-        raise UpstreamProtocol("The model's server ended its stream without the terminator.")
+        passage = Passage(self, response, out)
+        try:
+            await response.consume(passage.feed)
+        except GatewayError:
+            if not passage.done:
+                raise
+            return  # the answer is complete; only the connection is lost
+        finally:
+            self.call.when_writable(None)
+        if not passage.done:
+            raise UpstreamProtocol("The model's server ended its stream without the terminator.")
 
-    def _note_first_content(self, deadline: Deadline) -> None:
+    def first_content(self, response: UpstreamResponse) -> None:
+        """Note the moment of the first content; from now on the whole answer's deadline counts."""
         timing = self.exchange.timing
         timing.first_content = timing.answered = time.perf_counter()
-        deadline.replace(self.deadlines.total_s - timing.elapsed_ms() / 1000, "The answer was not complete")
+        left = self.deadlines.total_s - timing.elapsed_ms() / 1000
+        response.expire(Deadline.after(left, "The answer was not complete"))
 
-    def _filter(self, events: list[bytes]) -> Passed:
-        """Read the events; what the client gets of them is theirs byte for byte, but for usage it did not ask for."""
-        shown: list[bytes] = []
+    def finish(self, out: ClientStream) -> None:
+        """Close the books and end the stream."""
+        try:
+            self.settle(200, None)
+        except GatewayError as error:
+            out.end(error_event(error.encoded()) + DONE)
+            return
+        out.end(comment(f"x-spiritsafe-cost: {self.exchange.cost}") + DONE)
+
+    def _fail(self, out: ClientStream, error: GatewayError) -> None:
+        """End a stream that has begun: one error event, then the terminator."""
+        with suppress(GatewayError):  # the record's own failure is logged and counted; the client hears of this one
+            self.settle(200, error)
+        out.end(error_event(error.encoded()) + DONE)
+
+
+class Passage:
+    """One backend's events on their way to the client: what it gets is byte for byte, but for usage it did not ask for.
+
+    `feed` takes each read of the backend's; it raises what the events say went wrong, after what came before them.
+    """
+
+    __slots__ = ("_answer", "_held", "_out", "_relay", "_response", "_splitter", "done")
+
+    def __init__(self, relay: Relay, response: UpstreamResponse, out: ClientStream) -> None:
+        self._relay = relay
+        self._response = response
+        self._out = out
+        self._answer = relay.exchange.answer
+        self._splitter = EventSplitter()
+        self._held: list[bytes] = []
+        self.done = False
+
+    def feed(self, block: bytes) -> None:
+        """Pass on the events that a read completes."""
+        if self.done:
+            return
+        failure: GatewayError | None = None
         content = False
-        for event in events:
+        for event in self._splitter.feed(block):
             payload = payload_of(event)
             if payload == b"[DONE]":
-                return Passed(b"".join(shown), content, done=True)
+                self.done = True
+                break
             if not payload:
                 continue  # a comment; pings to the client are ours
             try:
@@ -186,133 +224,85 @@ class Relay:
             except GatewayError as error:
                 failure = error
             if failure is not None:
-                return Passed(b"".join(shown), content, failure=failure)
-            content = self.exchange.answer.add_chunk(chunk) or content
-            shown += self._shown(event, payload, chunk)
-        return Passed(b"".join(shown), content)
+                break
+            content = self._answer.add_chunk(chunk) or content
+            self._show(event, payload, chunk)
+        self._pass(content)
+        if failure is not None:
+            raise failure
+        if self.done:
+            self._response.expire(Deadline.after(DRAIN_S, "The model's server did not end its answer"))
+            self._relay.finish(self._out)
 
-    def _shown(self, event: bytes, payload: bytes, chunk: dict[str, Any]) -> tuple[bytes, ...]:
-        if not chunk.get("usage") or self.request.wants_continuous_usage:
-            return event, b"\n\n"
-        if not chunk.get("choices"):
-            return (event, b"\n\n") if self.request.wants_usage else ()
-        return b"data: ", without_usage(payload, chunk), b"\n\n"
+    def _pass(self, content: bool) -> None:
+        out, held = self._out, self._held
+        if not out.content_sent:
+            if content:
+                self._relay.first_content(self._response)
+            elif not self.done and sum(map(len, held)) <= MOST_HELD:
+                return
+        if held:
+            out.content(b"".join(held))
+            self._held = []
+            if not self._relay.call.writable:
+                # The client is slow to read: so is then what it reads.
+                self._response.pause()
+                self._relay.call.when_writable(self._response.resume)
 
-    async def _finish(self, out: ClientStream) -> None:
-        try:
-            self.settle(200, None)
-        except GatewayError as error:
-            await out.end(error_event(error.encoded()) + DONE)
-            return
-        await out.end(comment(f"x-spiritsafe-cost: {self.exchange.cost}") + DONE)
-
-    async def _fail(self, out: ClientStream, error: GatewayError) -> None:
-        """End a stream that has begun: one error event, then the terminator."""
-        with suppress(
-            GatewayError
-        ):  # the record's own failure is logged and counted; the client hears of the first one
-            self.settle(200, error)
-        await out.end(error_event(error.encoded()) + DONE)
-
-
-@dataclass(frozen=True)
-class Passed:
-    """What became of some events: the client's bytes, whether they hold content, and how the stream ended."""
-
-    data: bytes
-    content: bool
-    done: bool = False
-    failure: GatewayError | None = None
-
-
-async def _drain(response: UpstreamResponse) -> None:
-    try:
-        async with asyncio.timeout(DRAIN_S):
-            async for _ in response.blocks():
-                pass
-    except (TimeoutError, GatewayError):
-        pass  # the answer is complete; only the connection is lost
+    def _show(self, event: bytes, payload: bytes, chunk: dict[str, Any]) -> None:
+        request = self._relay.request
+        if not chunk.get("usage") or request.wants_continuous_usage:
+            self._held += (event, b"\n\n")
+        elif chunk.get("choices"):
+            self._held += (b"data: ", without_usage(payload, chunk), b"\n\n")
+        elif request.wants_usage:
+            self._held += (event, b"\n\n")
 
 
 class ClientStream:
     """The client's side of a stream: the status line at the first content or ping, whole events, the end."""
 
-    def __init__(self, send: Send, headers: Callable[[], HeaderList], ping_interval_s: float) -> None:
-        self._send = send
+    __slots__ = ("_call", "_headers", "_interval_s", "_last", "_loop", "_timer", "content_sent", "started")
+
+    def __init__(self, call: Call, headers: Callable[[], HeaderList], ping_interval_s: float) -> None:
+        self._call = call
         self._headers = headers
-        self._ping_interval_s = ping_interval_s
-        self._lock = asyncio.Lock()  # a ping never comes between a status line and its first event
-        self._last = time.monotonic()
+        self._interval_s = ping_interval_s
+        self._loop = asyncio.get_running_loop()
+        self._last = self._loop.time()
+        self._timer = self._loop.call_later(ping_interval_s, self._ping)
         self.started = False
         self.content_sent = False
-        self._ended = False
 
-    async def content(self, events: bytes) -> None:
-        """Send events; waits while the client's buffer is full."""
-        if events:
-            self.content_sent = True
-            await self._write(events, more=True)
+    def content(self, events: bytes) -> None:
+        """Send events."""
+        self.content_sent = True
+        self._write(events)
 
-    async def end(self, events: bytes) -> None:
+    def end(self, events: bytes) -> None:
         """Send the last events."""
-        self._ended = True
-        await self._write(events, more=False)
+        self.stop_pinging()
+        if not self.started:
+            self._write(b"")
+        self._call.end(events)
 
-    @asynccontextmanager
-    async def pinging(self) -> AsyncIterator[None]:
-        """Inside the block, send a comment whenever nothing was sent for the interval."""
-        task = asyncio.create_task(self._ping())
-        try:
-            yield
-        finally:
-            task.cancel()
+    def stop_pinging(self) -> None:
+        """Send no sign of life any more."""
+        self._timer.cancel()
 
-    async def _ping(self) -> None:
-        while not self._ended:
-            idle = time.monotonic() - self._last
-            if idle < self._ping_interval_s:
-                await asyncio.sleep(self._ping_interval_s - idle)
-            elif not self._lock.locked():
-                await self._write(PING, more=True)
-            else:
-                self._last = time.monotonic()  # the client is slow to read: it needs no sign of life
+    def _write(self, events: bytes) -> None:
+        self._last = self._loop.time()
+        if self.started:
+            self._call.write(events)
+        else:
+            self.started = True
+            self._call.begin([*self._headers(), *STREAM_HEADERS], events)
 
-    async def _write(self, events: bytes, *, more: bool) -> None:
-        async with self._lock:
-            if not self.started:
-                self.started = True
-                await self._send({"type": "http.response.start", "status": 200, "headers": self._start_headers()})
-            await self._send({"type": "http.response.body", "body": events, "more_body": more})
-        self._last = time.monotonic()
-
-    def _start_headers(self) -> HeaderList:
-        form = (b"content-type", b"text/event-stream; charset=utf-8")
-        return [*self._headers(), form, (b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
-
-
-class Deadline:
-    """Ends the block with `UpstreamTimeout`, which says what did not happen in time."""
-
-    def __init__(self, seconds: float, what: str) -> None:
-        self._seconds = seconds
-        self._what = what
-
-    async def __aenter__(self) -> Deadline:
-        """Start the clock."""
-        self._timeout = asyncio.timeout(self._seconds)
-        await self._timeout.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop the clock, or say that it ran out."""
-        try:
-            await self._timeout.__aexit__(kind, error, trace)
-        except TimeoutError:
-            raise UpstreamTimeout(f"{self._what} within {self._seconds:g} seconds.") from None
-
-    def replace(self, seconds: float, what: str) -> None:
-        """Count `seconds` from now, for another thing."""
-        self._timeout.reschedule(asyncio.get_running_loop().time() + seconds)
-        self._seconds, self._what = round(seconds, 1), what
+    def _ping(self) -> None:
+        """Send a comment when nothing was sent for the interval; a client that is slow to read needs none."""
+        due = self._last + self._interval_s
+        if due <= self._loop.time():
+            if self._call.writable:
+                self._write(PING)
+            due = self._loop.time() + self._interval_s
+        self._timer = self._loop.call_at(due, self._ping)

@@ -1,17 +1,25 @@
-"""The upstream HTTP client; the only file that names the library. Its errors become ours here and nowhere else."""
+"""The upstream HTTP/1.1 client (RFC 9112) on httptools: the only file that knows HTTP towards backends.
+
+Its one idea is that nobody waits more often than bytes arrive: a whole answer wakes its reader once, and the blocks of
+a stream go to a consumer inside the read that brought them. `docs/decisions/0004` has what that bought over libraries.
+Everything is bounded: the head, an answer, what is buffered, connecting, and the wait, by the caller's deadline.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+import ssl
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
-import aiohttp
+import httptools
 
 from gateway.errors import (
     GatewayError,
     UpstreamDisconnected,
+    UpstreamError,
     UpstreamProtocol,
     UpstreamTimeout,
     UpstreamUnreachable,
@@ -20,135 +28,439 @@ from gateway.errors import (
 CONNECT_TIMEOUT_S = 3.0
 # vLLM closes idle connections after 5 s; ours must be gone before, or a request meets one that is closing.
 KEEP_ALIVE_S = 4.0
-WATCH_S = 1.0
+MOST_IDLE = 1024  # kept connections to one server
+LONGEST_HEAD = 64 * 1024
 LONGEST_ANSWER = 64 * 1024 * 1024  # bytes of an answer that is not streamed
+MOST_BUFFERED = 256 * 1024  # bytes of a block that nobody has asked for yet
+LARGE_BODY = 64 * 1024  # from here on, copying a body costs more than writing it by itself
 
-# The most specific first. aiohttp's time-outs are connection errors too, its connection errors are OSErrors.
-TRANSLATIONS: tuple[tuple[type[Exception], type[GatewayError], str], ...] = (
-    (aiohttp.ConnectionTimeoutError, UpstreamUnreachable, "The model's server can't be reached."),
-    (aiohttp.ServerTimeoutError, UpstreamTimeout, "The model's server sent nothing for too long."),
-    (aiohttp.ClientConnectorError, UpstreamUnreachable, "The model's server can't be reached."),
-    (aiohttp.ServerFingerprintMismatch, UpstreamUnreachable, "The model's server can't be reached."),
-    (aiohttp.InvalidURL, UpstreamUnreachable, "The model's server can't be reached."),
-    (aiohttp.ClientConnectionError, UpstreamDisconnected, "The model's server closed the connection."),
-    (aiohttp.ClientPayloadError, UpstreamDisconnected, "The model's server broke off its answer."),
-    (aiohttp.ClientError, UpstreamProtocol, "The model's server did not answer in valid HTTP."),
-    (aiohttp.http_exceptions.HttpProcessingError, UpstreamProtocol, "The model's server did not answer in valid HTTP."),
-    (OSError, UpstreamDisconnected, "The connection to the model's server failed."),
-)
+Consumer = Callable[[bytes], None]
 
 
-@contextmanager
-def translated() -> Iterator[None]:
-    """Turn the library's errors inside the block into ours; a time-out of our own deadlines passes."""
-    try:
-        yield
-    except tuple(foreign for foreign, _, _ in TRANSLATIONS) as error:
-        if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
-            raise
-        raise translate(error) from error
+@dataclass(frozen=True)
+class Deadline:
+    """When to give up, in the event loop's seconds, and what has not happened by then."""
 
+    at: float
+    what: str
+    seconds: float
 
-def translate(error: Exception) -> GatewayError:
-    """Return our error for one of the library's."""
-    for foreign, ours, message in TRANSLATIONS:
-        if isinstance(error, foreign):
-            return ours(message, retry_after=2.0 if ours is UpstreamUnreachable else None)
-    raise TypeError(f"{type(error).__name__} is no error of the HTTP client") from error
+    @classmethod
+    def after(cls, seconds: float, what: str) -> Deadline:
+        """Give up `seconds` from now."""
+        return cls(asyncio.get_running_loop().time() + seconds, what, seconds)
+
+    def error(self) -> UpstreamTimeout:
+        """Return the error that says what did not happen in time."""
+        return UpstreamTimeout(f"{self.what} within {round(self.seconds, 1):g} seconds.")
 
 
 class UpstreamResponse:
-    """A backend's answer: status and headers are there, the body is read as it comes."""
+    """A backend's answer: status and head are there; the body is read whole, or goes to a consumer as it comes."""
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
-        self._connection = response.connection
-        self.status = response.status
-        self._watch_connection()
+    __slots__ = (
+        "_alarm",
+        "_buffered",
+        "_connection",
+        "_consumer",
+        "_done",
+        "_error",
+        "_headers",
+        "_limit",
+        "_parts",
+        "_paused",
+        "_waiter",
+        "status",
+    )
+
+    def __init__(self, connection: _Connection) -> None:
+        self.status = 0
+        self._connection: _Connection | None = connection
+        self._headers: dict[bytes, bytes] = {}
+        self._parts: list[bytes] = []
+        self._buffered = 0
+        self._limit: int | None = None
+        self._consumer: Consumer | None = None
+        self._done = False
+        self._paused = False
+        self._error: GatewayError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._alarm: asyncio.TimerHandle | None = None
 
     @property
     def retry_after(self) -> float | None:
         """Seconds of its `retry-after`, where it is a number."""
-        value = self._response.headers.get("retry-after", "")
+        value = self._headers.get(b"retry-after", b"").decode("latin-1")
         return float(value) if value.isdecimal() else None
 
-    async def blocks(self) -> AsyncIterator[bytes]:
-        """Yield the body in whatever pieces arrive, each at once; reading pauses while the caller does not ask."""
-        content = self._response.content
-        while True:
-            with translated():
-                block = await content.readany()
-            if not block:
-                return
-            yield block
+    def expire(self, deadline: Deadline) -> None:
+        """Fail with `UpstreamTimeout` at the deadline; a later call replaces an earlier one."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+        if not self._done and self._error is None:
+            loop = asyncio.get_running_loop()
+            self._alarm = loop.call_at(deadline.at, lambda: self.fail(deadline.error()))
 
-    async def read(self) -> bytes:
-        """Read all of the body."""
-        parts: list[bytes] = []
-        size = 0
-        async for block in self.blocks():
-            size += len(block)
-            if size > LONGEST_ANSWER:
-                raise UpstreamProtocol("The model's server sent an answer without an end.")
-            parts.append(block)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+    async def head(self) -> None:
+        """Wait for status and headers."""
+        while not self.status:
+            await self._wait()
 
-    def _watch_connection(self) -> None:
-        # A body whose framing breaks off makes the library close the connection and tell the reader nothing.
-        content = self._response.content
-        self._watch = asyncio.get_running_loop().call_later(WATCH_S, self._watch_connection)
-        transport = self._connection.transport if self._connection is not None else None
-        if content.is_eof() or content.exception() is not None:
-            self._watch.cancel()
-        elif transport is None or transport.is_closing():
-            self._watch.cancel()
-            content.set_exception(aiohttp.ClientPayloadError("the connection ended inside the body"))
+    async def read(self, limit: int = LONGEST_ANSWER) -> bytes:
+        """Read all of the body; `UpstreamProtocol` when it is longer than the limit."""
+        self._limit = limit
+        self.resume()
+        while not self._done and self._buffered <= limit:
+            await self._wait()
+        if self._buffered > limit:
+            raise UpstreamProtocol("The model's server sent an answer without an end.")
+        return self._take()
+
+    async def consume(self, consumer: Consumer) -> None:
+        """Hand every block to the consumer in the read that brought it, until the body ends.
+
+        The consumer must not wait; it calls `pause` when it can't take more for now. What it raises ends the answer,
+        and is raised here.
+        """
+        self._consumer = consumer
+        self._hand_over()
+        self.resume()
+        while not self._done:
+            await self._wait()
+
+    def pause(self) -> None:
+        """Let the backend wait, once what was read is handed over."""
+        if not self._paused and not self._done and self._connection is not None:
+            self._paused = True
+            self._connection.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._paused and self._connection is not None:
+            self._connection.transport.resume_reading()
+        self._paused = False
 
     def close(self) -> None:
-        """Give the connection back when all was read; else close it, which makes vLLM abort the generation."""
-        self._watch.cancel()
-        if self._response.content.at_eof():
-            self._response.release()
+        """Stop waiting. An answer that was not read to its end takes its connection along: so vLLM aborts its work."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if self._connection is not None:
+            self._connection.abort()
+            self._connection = None
+
+    def fail(self, error: GatewayError) -> None:
+        """End the answer with an error, for whoever waits for it."""
+        if self._done or self._error is not None:
+            return
+        self._error = error
+        self.close()
+        self._wake()
+
+    # --- for the connection ---
+
+    def received_head(self, status: int, headers: dict[bytes, bytes]) -> None:
+        """Take status and headers."""
+        self.status, self._headers = status, headers
+
+    def received_body(self, block: bytes) -> None:
+        """Take a piece of the body."""
+        self._parts.append(block)
+        self._buffered += len(block)
+
+    def received_end(self) -> None:
+        """Take note that the body is complete; the connection is free."""
+        self._done, self._connection = True, None
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def after_read(self) -> None:
+        """Hand over what one read has brought."""
+        if self._consumer is not None:
+            self._hand_over()
+            if self._done:
+                self._wake()
+        elif self._limit is not None:
+            if self._done or self._buffered > self._limit:
+                self._wake()
+        elif self.status:
+            self._wake()
+            if self._buffered > MOST_BUFFERED:
+                self.pause()
+
+    def _hand_over(self) -> None:
+        if self._parts and self._consumer is not None:
+            try:
+                self._consumer(self._take())
+            except GatewayError as error:
+                self._end_by(error)
+            except Exception as error:  # noqa: BLE001 — it is raised again, where somebody waits for the answer
+                self._end_by(_ConsumerFailed(error))
+
+    def _end_by(self, error: GatewayError) -> None:
+        # The last block may hold what the consumer objects to: the answer is complete then, and wrong all the same.
+        self._done = False
+        self.fail(error)
+
+    def _take(self) -> bytes:
+        parts, self._parts, self._buffered = self._parts, [], 0
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _wait(self) -> None:
+        if self._error is None:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        if isinstance(self._error, _ConsumerFailed):
+            raise self._error.cause
+        if self._error is not None:
+            raise self._error
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class _ConsumerFailed(GatewayError):
+    """A bug in a consumer, on its way to whoever waits."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__("")
+        self.cause = cause
+
+
+@dataclass(eq=False)
+class _Target:
+    """One URL of a backend: where to connect to, the beginning of the request's head, connections to use again."""
+
+    host: str
+    port: int
+    tls: bool
+    head: bytes
+    idle: dict[_Connection, float] = field(default_factory=dict)  # and since when; the last is the newest
+
+
+class _Connection(asyncio.Protocol):
+    """One connection to a backend; it carries one answer at a time."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, idle: dict[_Connection, float]) -> None:
+        self._idle = idle
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpResponseParser(self)
+        self._response: UpstreamResponse | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._headers: dict[bytes, bytes] = {}
+        self._in_head = True
+        self._head_size = 0
+        self._complete = False
+        self._reusable = False
+
+    def send(self, head: bytes, body: bytes) -> UpstreamResponse:
+        """Send a request; its answer is the one the connection carries until it is complete."""
+        self._reset()
+        response = self._response = UpstreamResponse(self)
+        if len(body) < LARGE_BODY:
+            self.transport.write(head + body)
         else:
-            self._response.close()
+            self.transport.writelines((head, body))
+        return response
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._response = None
+        self.transport.abort()
+
+    # --- asyncio's side ---
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self.transport = typing.cast(asyncio.Transport, transport)  # uvloop's are no subclass
+
+    def data_received(self, data: bytes) -> None:
+        """Parse one read, and hand over what it brought."""
+        response = self._response
+        if response is None:
+            self.abort()  # nothing was asked
+            return
+        if self._in_head:
+            self._head_size += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            self._reusable = False
+            if not self._complete:
+                self._fail(response, UpstreamProtocol("The model's server did not answer in valid HTTP."))
+        if self._in_head and self._head_size > LONGEST_HEAD:
+            self._fail(response, UpstreamProtocol("The model's server sent a head without an end."))
+        if self._complete:
+            self._release()
+        response.after_read()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell whoever waits; a body without a length ends with its connection."""
+        self._idle.pop(self, None)
+        response, self._response = self._response, None
+        if response is None:
+            return
+        if exc is None and not self._in_head and not self._has_length():
+            response.received_end()
+            response.after_read()
+        else:
+            response.fail(UpstreamDisconnected("The model's server left before its answer was complete."))
+
+    # --- the parser's side ---
+
+    def on_message_begin(self) -> None:
+        """Take what follows a complete answer in the same read for nobody's: the connection is not used again."""
+        if self._complete:
+            self._reusable = False
+            self._headers = {}
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; the parser has the whole of it."""
+        self._headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        """Pass on status and headers; those of an interim answer (1xx) mean nothing here."""
+        status = self._parser.get_status_code()
+        if status >= 200 and self._response is not None and not self._complete:
+            self._in_head = False
+            self._response.received_head(status, self._headers)
+
+    def on_body(self, block: bytes) -> None:
+        """Pass on a piece of the body."""
+        if self._response is not None and not self._complete:
+            self._response.received_body(block)
+
+    def on_message_complete(self) -> None:
+        """Note the end of the answer, or of an interim one."""
+        if self._in_head:
+            self._headers = {}
+        elif not self._complete:
+            self._complete = True
+            self._reusable = self._parser.should_keep_alive()  # once this returns, the parser has forgotten
+
+    def _release(self) -> None:
+        response, self._response = self._response, None
+        if response is not None:
+            response.received_end()
+        # A request that was answered before all of it was sent would run into the next one.
+        sent = not self.transport.get_write_buffer_size() and not self.transport.is_closing()
+        if sent and self._reusable and len(self._idle) < MOST_IDLE:
+            self._idle[self] = self._loop.time()
+        else:
+            self.transport.close()
+
+    def _has_length(self) -> bool:
+        return b"content-length" in self._headers or b"transfer-encoding" in self._headers
+
+    def _fail(self, response: UpstreamResponse, error: UpstreamError) -> None:
+        response.fail(error)
+        self.abort()
 
 
 class UpstreamClient:
-    """Connections to all backends, kept alive; `close` at the end."""
+    """Connections to all backends, kept alive; `close` at the end. Used on one event loop."""
 
     def __init__(self) -> None:
-        connector = aiohttp.TCPConnector(
-            limit=0, keepalive_timeout=KEEP_ALIVE_S, ttl_dns_cache=30, socket_factory=_socket
-        )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
-            # Deadlines are the caller's, one per request; only connecting has its own.
-            timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=None),
-        )
+        self._targets: dict[tuple[str, str], _Target] = {}
+        self._idle: dict[tuple[str, int, bool], dict[_Connection, float]] = {}
+        self._tls: ssl.SSLContext | None = None
 
-    async def post(self, url: str, body: bytes, headers: dict[str, str]) -> UpstreamResponse:
+    async def post(self, url: str, body: bytes, headers: Mapping[bytes, bytes], deadline: Deadline) -> UpstreamResponse:
         """Send a request and wait for status and headers; raises `UpstreamError` of the fitting kind."""
-        with translated():
-            return UpstreamResponse(await self._session.post(url, data=body, headers=headers, allow_redirects=False))
+        target = self._target("POST", url)
+        lines = b"".join([b"%b: %b\r\n" % pair for pair in headers.items()])
+        head = b"%b%bcontent-length: %d\r\n\r\n" % (target.head, lines, len(body))
+        return await self._ask(target, head, body, deadline)
 
-    async def get_status(self, url: str, timeout_s: float) -> int:
-        """Return the status of a GET, its body unread."""
-        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=timeout_s)
-        with translated():
-            async with self._session.get(url, timeout=timeout, allow_redirects=False) as response:
-                return response.status
+    async def get(self, url: str, timeout_s: float, limit: int = 1024 * 1024) -> tuple[int, bytes]:
+        """Return status and body (at most `limit` bytes) of a GET."""
+        target = self._target("GET", url)
+        deadline = Deadline.after(timeout_s, "The model's server did not answer")
+        try:
+            return await self._get(target, deadline, limit)
+        except UpstreamDisconnected:
+            # A kept connection may have been closing (RFC 9112 § 9.3.1); a second failure is the server's.
+            return await self._get(target, deadline, limit)
+
+    async def _get(self, target: _Target, deadline: Deadline, limit: int) -> tuple[int, bytes]:
+        response = await self._ask(target, target.head + b"\r\n", b"", deadline)
+        try:
+            return response.status, await response.read(limit)
+        finally:
+            response.close()
 
     async def close(self) -> None:
-        """Close all connections."""
-        await self._session.close()
+        """Close the connections that are not in use."""
+        for idle in self._idle.values():
+            for connection in list(idle):
+                connection.abort()
+            idle.clear()
+        await asyncio.sleep(0)
 
+    async def _ask(self, target: _Target, head: bytes, body: bytes, deadline: Deadline) -> UpstreamResponse:
+        connection = self._kept(target) or await self._connect(target, deadline)
+        response = connection.send(head, body)
+        response.expire(deadline)
+        try:
+            await response.head()
+        except BaseException:
+            response.close()
+            raise
+        return response
 
-def _socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    family, kind, protocol, _, _ = address
-    connection = socket.socket(family, kind, protocol)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.setblocking(False)
-    return connection
+    def _kept(self, target: _Target) -> _Connection | None:
+        if not target.idle:
+            return None
+        connection, since = target.idle.popitem()
+        if connection._loop.time() - since < KEEP_ALIVE_S and not connection.transport.is_closing():
+            return connection
+        # It is the newest: the others are older still.
+        for old in (connection, *target.idle):
+            old.transport.close()
+        target.idle.clear()
+        return None
+
+    async def _connect(self, target: _Target, deadline: Deadline) -> _Connection:
+        loop = asyncio.get_running_loop()
+        context = self._tls_context() if target.tls else None
+        try:
+            async with asyncio.timeout_at(min(deadline.at, loop.time() + CONNECT_TIMEOUT_S)):
+                _, connection = await loop.create_connection(
+                    lambda: _Connection(target.idle), target.host, target.port, ssl=context
+                )
+        except (OSError, UnicodeError) as error:  # a time-out and every error of TLS are OSErrors
+            raise UpstreamUnreachable("The model's server can't be reached.", retry_after=2.0) from error
+        return connection
+
+    def _tls_context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+        return self._tls
+
+    def _target(self, method: str, url: str) -> _Target:
+        target = self._targets.get((method, url))
+        if target is None:
+            target = self._targets[method, url] = self._parse(method, url)
+        return target
+
+    def _parse(self, method: str, url: str) -> _Target:
+        try:
+            parts = urlsplit(url)
+            tls = parts.scheme == "https"
+            host, port = parts.hostname or "", parts.port or (443 if tls else 80)
+            name = parts.netloc.rpartition("@")[2]
+            head = f"{method} {parts.path or '/'} HTTP/1.1\r\nhost: {name}\r\n".encode("ascii")
+        except ValueError as error:
+            raise UpstreamUnreachable("The model's server has an address that is none.") from error
+        if not host or head.count(b"\r\n") != 2:
+            raise UpstreamUnreachable("The model's server has an address that is none.")
+        return _Target(host, port, tls, head, self._idle.setdefault((host, port, tls), {}))

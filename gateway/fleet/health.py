@@ -41,11 +41,12 @@ class HealthPoller:
     async def _poll(self, backend: Backend) -> None:
         before = backend.up
         try:
-            healthy = await self._client.get_status(f"{backend.url}/health", TIMEOUT_S) == 200
+            status, _ = await self._client.get(f"{backend.url}/health", TIMEOUT_S)
+            healthy = status == 200
             self._silent[backend.url] = 0
         except UpstreamUnreachable:
             healthy = False
-        except (GatewayError, TimeoutError):
+        except GatewayError:
             healthy = self._still_believed(backend)
         if healthy and not before:
             backend.succeeded()

@@ -1,17 +1,31 @@
-"""The listening socket that workers share, and uvicorn's protocol with a bound on slow headers."""
+"""The listening socket that workers share, and the HTTP protocol on its connections.
+
+Requests of the data plane become a `Call` and go straight to their handler; everything else is uvicorn's and goes to
+the ASGI application. Uvicorn bounds idle connections only: here slow headers, slow readers and the unwanted rest of a
+body are bounded too.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from gateway.protocol.call import Call, HeaderList
 
 KEEP_ALIVE_S = 75
 HEADER_TIMEOUT_S = 30.0
 READER_TIMEOUT_S = 60.0  # for a client that takes nothing of its answer
 LEFTOVER_TIMEOUT_S = 30.0  # for the rest of a body that was answered before its end
+CHECK_S = 1.0  # how often a connection looks at its deadlines: a timer for each request would cost more than the check
 BACKLOG = 2048
+
+Handler = Callable[[Call], Coroutine[Any, Any, None]]
+Finder = Callable[[bytes, bytes], Handler | None]
 
 
 def reserve(host: str, port: int) -> socket.socket:
@@ -31,68 +45,168 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-class BoundedHttpProtocol(HttpToolsProtocol):
-    """Closes a connection whose client is too slow: with its headers, the unwanted rest of its body, or its reading.
-
-    Uvicorn bounds idle connections only. A body that is still being read has the data plane's own time-out.
-    """
+class GatewayProtocol(HttpToolsProtocol):
+    """Uvicorn's protocol with a short way for the data plane: `find(method, path)` gives the handler of a request."""
 
     reader_timeout_s = READER_TIMEOUT_S
-    _due: asyncio.TimerHandle | None = None
-    _read_due: asyncio.TimerHandle | None = None
+    header_timeout_s = HEADER_TIMEOUT_S
+
+    def __init__(self, find: Finder, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._find = find
+        # Requests that came before the answer to the one before them: with their handler, or their ASGI application.
+        self._queue = cast("deque[tuple[object, Any]]", self.pipeline)
+        self._current: Call | None = None  # whose answer is under way; `cycle` is the request that is being read
+        self._waiting: tuple[Call, Handler] | None = None  # starts when the read that brought its head is parsed
+        self._due: float | None = None  # when to close, for want of a request, a head or the rest of a body
+        self._reader_due: float | None = None  # when to cut off a client that does not read
+        self._check: asyncio.TimerHandle | None = None
+
+    # --- the transport's side ---
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock for the first request."""
         super().connection_made(transport)
-        self._allow(HEADER_TIMEOUT_S)
+        self._allow(self.header_timeout_s)
+        self._check = self.loop.call_later(CHECK_S, self._look_at_the_clock)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clocks."""
-        self._stop_waiting()
-        self._stop_reader_clock()
+        """Tell the requests under way that nobody is there any more."""
+        if self._check is not None:
+            self._check.cancel()
+        if self._reading() is not None:
+            self.cycle = None  # type: ignore[assignment]
         super().connection_lost(exc)
+        self._queue.clear()
+        if self._current is not None:
+            self._current.left()
 
-    def on_message_begin(self) -> None:
-        """Start the clock for a further request."""
-        super().on_message_begin()
-        self._allow(HEADER_TIMEOUT_S)
-
-    def on_headers_complete(self) -> None:
-        """Stop the clock: from here on the body's own time-out counts."""
-        self._stop_waiting()
-        super().on_headers_complete()
-
-    def on_response_complete(self) -> None:
-        """Start the clock for the rest of a body that nobody waits for."""
-        super().on_response_complete()
-        if self.cycle.more_body:
-            self._allow(LEFTOVER_TIMEOUT_S)
-
-    def on_message_complete(self) -> None:
-        """Stop the clock."""
-        self._stop_waiting()
-        super().on_message_complete()
+    def data_received(self, data: bytes) -> None:
+        """Parse one read, then start the request it brought."""
+        super().data_received(data)
+        if self._waiting is not None:
+            call, handler = self._waiting
+            self._waiting = None
+            self._start(call, handler)
 
     def pause_writing(self) -> None:
-        """Start the clock for a client that does not read; closing would wait for it, so it is cut off."""
+        """Start the clock for a client that does not read; closing would wait for it, so it will be cut off."""
         super().pause_writing()
-        self._read_due = self.loop.call_later(self.reader_timeout_s, self.transport.abort)
+        self._reader_due = self.loop.time() + self.reader_timeout_s
 
     def resume_writing(self) -> None:
         """Stop the clock: it reads."""
-        self._stop_reader_clock()
+        self._reader_due = None
         super().resume_writing()
+        if self._current is not None:
+            self._current.caught_up()
 
-    def _stop_reader_clock(self) -> None:
-        if self._read_due is not None:
-            self._read_due.cancel()
-            self._read_due = None
+    # --- the parser's side ---
+
+    def on_message_begin(self) -> None:
+        """Start the clock for a head."""
+        super().on_message_begin()
+        self._allow(self.header_timeout_s)
+
+    def on_headers_complete(self) -> None:
+        """Make a call of a request for the data plane; leave any other to uvicorn."""
+        self._due = None  # from here on the body's own time-out counts
+        path = self.url.partition(b"?")[0]
+        handler = self._find(self.parser.get_method(), path)
+        if handler is None:
+            super().on_headers_complete()
+            return
+        peer = self.client[0] if self.client else ""
+        keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+        call = Call(self, path, self.headers, peer, keep_alive)
+        before = self.cycle
+        self.cycle = call  # type: ignore[assignment]
+        if before is None or before.response_complete:
+            self._waiting = call, handler
+        else:
+            self.flow.pause_reading()
+            self._queue.appendleft((call, handler))
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a piece of a body that somebody waits for."""
+        call = self._reading()
+        if call is None:
+            super().on_body(body)
+        elif not call.response_complete:
+            call.received_body(body)
+
+    def on_message_complete(self) -> None:
+        """Note the end of a body."""
+        call = self._reading()
+        if call is None:
+            super().on_message_complete()
+            return
+        call.received_end()
+        if call.response_complete:
+            self._allow(KEEP_ALIVE_S)
+
+    # --- the call's side ---
+
+    @property
+    def writable(self) -> bool:
+        """Does the client keep up with reading?"""
+        return not self.flow.write_paused
+
+    @property
+    def default_headers(self) -> HeaderList:
+        """Uvicorn's: the date."""
+        return self.server_state.default_headers
+
+    def write(self, data: bytes) -> None:
+        """Send bytes; never waits."""
+        self.transport.write(data)
+
+    def answered(self, call: Call) -> None:
+        """Close the connection, or make it ready for the next request."""
+        if not call.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    def on_response_complete(self) -> None:
+        """Start the next request where it has come already, else the clock for it or for the rest of the body."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self._queue:
+            cycle, handler = self._queue.pop()
+            if isinstance(cycle, Call):
+                self._start(cycle, handler)
+            else:
+                self._start_asgi_task(cast(RequestResponseCycle, cycle), handler)
+        else:
+            self._allow(KEEP_ALIVE_S if self._has_whole_body() else LEFTOVER_TIMEOUT_S)
+
+    def _reading(self) -> Call | None:
+        """Return the request that is being read, where it is the data plane's."""
+        cycle: object = self.cycle
+        return cycle if isinstance(cycle, Call) else None
+
+    def _has_whole_body(self) -> bool:
+        call = self._reading()
+        return not self.cycle.more_body if call is None else call.body_complete
+
+    def _start(self, call: Call, handler: Handler) -> None:
+        self._current = call
+        task = self.loop.create_task(handler(call))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    # --- the clock ---
 
     def _allow(self, seconds: float) -> None:
-        if self._due is None:
-            self._due = self.loop.call_later(seconds, self.transport.close)
+        self._due = self.loop.time() + seconds
 
-    def _stop_waiting(self) -> None:
-        if self._due is not None:
-            self._due.cancel()
-            self._due = None
+    def _look_at_the_clock(self) -> None:
+        now = self.loop.time()
+        if self._reader_due is not None and now >= self._reader_due:
+            self.transport.abort()
+        elif self._due is not None and now >= self._due:
+            self.transport.close()
+        if not self.transport.is_closing():
+            self._check = self.loop.call_later(CHECK_S, self._look_at_the_clock)

@@ -16,13 +16,13 @@ import pytest
 import uvicorn
 from openai import OpenAI
 
-from gateway.app import create_app
+from gateway.app import create_app, server_config
 from gateway.ledger import accounts, keys
 from gateway.ledger.control import load
 from gateway.ledger.database import Database, open_database
 from gateway.ledger.frames import Kind
 from gateway.ledger.spool import read_segment, segments
-from gateway.protocol.listener import KEEP_ALIVE_S, BoundedHttpProtocol, listen
+from gateway.protocol.listener import listen
 from gateway.settings import GatewaySettings, ModelSettings, Settings
 from tests.fakes import FakeVllm, fake_vllm
 
@@ -95,17 +95,7 @@ def running_gateway(settings: Settings) -> Iterator[RunningGateway]:
     database = open_database(settings.database_url)
     listener = listen("127.0.0.1", 0)
     app = create_app(settings)
-    config = uvicorn.Config(
-        app,
-        http=BoundedHttpProtocol,
-        lifespan="on",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=1,
-    )
+    config = server_config(app, grace_s=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
     thread.start()

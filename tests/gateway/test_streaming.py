@@ -13,7 +13,7 @@ import httpx
 import openai
 import pytest
 
-from gateway.protocol.listener import BoundedHttpProtocol
+from gateway.protocol.listener import GatewayProtocol
 from gateway.settings import GatewaySettings
 from tests.fakes import (
     END,
@@ -268,7 +268,7 @@ def test_a_client_that_never_reads_is_cut_off(
     house: RunningGateway, vllm: FakeVllm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its connection does not stay open for ever: after a time it counts as gone, and is billed what was made."""
-    monkeypatch.setattr(BoundedHttpProtocol, "reader_timeout_s", 0.3)
+    monkeypatch.setattr(GatewayProtocol, "reader_timeout_s", 0.3)
     vllm.play(*LONG)
     with open_stream(house):
         eventually(lambda: len(vllm.received) == 1)

@@ -1,0 +1,256 @@
+"""One request of the data plane and its answer, on the connection that it came by.
+
+It does for the data plane what ASGI's `scope`, `receive` and `send` do for the rest of the application, without a
+message for every step: writing does not wait, and a client that leaves is a call-back instead of a task that listens.
+`docs/decisions/0004` has what that bought.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Protocol
+
+from gateway.errors import BodyTooLarge, BodyTooSlow, ClientLeft, UnsupportedMediaType
+
+HeaderList = list[tuple[bytes, bytes]]
+
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
+
+
+class Connection(Protocol):
+    """What a call needs of the connection it came by."""
+
+    @property
+    def writable(self) -> bool:
+        """Does the client keep up with reading?"""
+        ...
+
+    @property
+    def default_headers(self) -> HeaderList:
+        """Headers of every answer, such as the date."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Send bytes; never waits."""
+        ...
+
+    def answered(self, call: Call) -> None:
+        """Take note that the answer is complete."""
+        ...
+
+
+class Call:
+    """A request: `headers` by lower-case name (of a repeated one the last), their names in order, the body as it comes.
+
+    `keep_alive`, `response_complete` and `disconnected` are uvicorn's names for the state of an answer.
+    """
+
+    __slots__ = (
+        "_chunked",
+        "_connection",
+        "_expects_continue",
+        "_on_left",
+        "_on_writable",
+        "_parts",
+        "_size",
+        "_waiter",
+        "body_complete",
+        "disconnected",
+        "header_names",
+        "headers",
+        "keep_alive",
+        "path",
+        "peer",
+        "response_complete",
+        "started",
+    )
+
+    def __init__(
+        self, connection: Connection, path: bytes, headers: Iterable[tuple[bytes, bytes]], peer: str, keep_alive: bool
+    ) -> None:
+        self._connection = connection
+        self.path = path
+        pairs = tuple(headers)
+        self.headers = dict(pairs)
+        self.header_names = tuple([name for name, _ in pairs])
+        self.peer = peer
+        self.keep_alive = keep_alive
+        self.body_complete = False
+        self.started = False
+        self.response_complete = False
+        self.disconnected = False
+        self._chunked = False
+        self._expects_continue = self.headers.get(b"expect", b"").lower() == b"100-continue"
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._on_left: Callable[[], object] | None = None
+        self._on_writable: Callable[[], None] | None = None
+
+    # --- the request ---
+
+    async def body(self, limit: int, timeout_s: float) -> bytes:
+        """Return the whole body; `BodyTooLarge`, `BodyTooSlow` or `ClientLeft`."""
+        if not self.body_complete:
+            await self._wait_for_body(limit, timeout_s)
+        if self._size > limit:
+            raise too_large(limit)
+        parts, self._parts = self._parts, []
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _wait_for_body(self, limit: int, timeout_s: float) -> None:
+        if self._expects_continue:
+            self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not self.body_complete and self._size <= limit:
+                    if self.disconnected:
+                        raise ClientLeft
+                    self._waiter = asyncio.get_running_loop().create_future()
+                    await self._waiter
+        except TimeoutError:
+            raise BodyTooSlow(f"The body did not arrive within {timeout_s:g} seconds: send it faster.") from None
+        finally:
+            self._waiter = None
+
+    def presence(self) -> Presence:
+        """Cancel the work inside a `with` when the client leaves before its answer is complete: `ClientLeft`."""
+        return Presence(self)
+
+    # --- the answer ---
+
+    @property
+    def writable(self) -> bool:
+        """Does the client keep up with reading? If not, `when_writable` tells when it has caught up."""
+        return self._connection.writable
+
+    def on_left(self, call_back: Callable[[], object] | None) -> None:
+        """Call back when the client leaves before its answer is complete."""
+        self._on_left = call_back
+
+    def when_writable(self, call_back: Callable[[], None] | None) -> None:
+        """Call back whenever the client has caught up with reading."""
+        self._on_writable = call_back
+
+    def answer(self, status: int, headers: HeaderList, body: bytes) -> None:
+        """Send a whole JSON answer, in one write."""
+        form = (b"content-type", b"application/json")
+        length = (b"content-length", b"%d" % len(body))
+        self._write(self._head(status, [*headers, form, length]) + body)
+        self._complete()
+
+    def begin(self, headers: HeaderList, block: bytes) -> None:
+        """Begin an answer whose length is not known, with status 200 and a first block."""
+        self._chunked = True
+        self._write(self._head(200, [*headers, (b"transfer-encoding", b"chunked")]) + _chunk(block))
+
+    def write(self, block: bytes) -> None:
+        """Send a further block."""
+        self._write(_chunk(block))
+
+    def end(self, block: bytes) -> None:
+        """Send the last block."""
+        self._write(_chunk(block) + b"0\r\n\r\n")
+        self._complete()
+
+    def _head(self, status: int, headers: HeaderList) -> bytes:
+        self.started = True
+        lines = [b"%b: %b\r\n" % pair for pair in (*self._connection.default_headers, *headers)]
+        closing = any(name == b"connection" for name, _ in headers)
+        if closing:
+            self.keep_alive = False
+        elif not self.keep_alive:
+            lines.append(b"connection: close\r\n")
+        head = b"".join(lines)
+        if head.count(b"\n") != len(lines):
+            raise ValueError("a header holds a line break")
+        return b"%b%b\r\n" % (_STATUS_LINES[status], head)
+
+    def _write(self, data: bytes) -> None:
+        if not self.disconnected:
+            self._connection.write(data)
+
+    def _complete(self) -> None:
+        self.response_complete = True
+        self._connection.answered(self)
+
+    # --- for the connection ---
+
+    def received_body(self, part: bytes) -> None:
+        """Take a piece of the body."""
+        self._size += len(part)
+        self._parts.append(part)
+        if self._waiter is not None:
+            self._wake()
+
+    def received_end(self) -> None:
+        """Take note that the body is complete."""
+        self.body_complete = True
+        self._wake()
+
+    def left(self) -> None:
+        """Take note that the client is gone."""
+        self.disconnected = True
+        self._wake()
+        if self._on_left is not None and not self.response_complete:
+            self._on_left()
+
+    def caught_up(self) -> None:
+        """Take note that the client has read what there was."""
+        if self._on_writable is not None:
+            self._on_writable()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class Presence:
+    """The block of `Call.presence`. It cancels as `asyncio.timeout` does: the block sees a `CancelledError`."""
+
+    __slots__ = ("_before", "_call", "_task")
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+
+    def __enter__(self) -> None:
+        """Begin to watch; `ClientLeft` when the client is gone already."""
+        if self._call.disconnected:
+            raise ClientLeft
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._before = task.cancelling()
+        self._call.on_left(task.cancel)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop watching; turn our own cancellation into `ClientLeft`."""
+        self._call.on_left(None)
+        if kind is asyncio.CancelledError and self._call.disconnected and self._task.uncancel() <= self._before:
+            raise ClientLeft from error
+
+
+def check_form(headers: dict[bytes, bytes], limit: int) -> None:
+    """Refuse by the headers alone what can't be JSON or is too long: `UnsupportedMediaType`, `BodyTooLarge`."""
+    media_type = headers.get(b"content-type", b"")
+    if media_type != b"application/json" and media_type.partition(b";")[0].strip().lower() != b"application/json":
+        raise UnsupportedMediaType("The body must be JSON: send it with Content-Type: application/json.")
+    if headers.get(b"content-encoding", b"identity") != b"identity":
+        raise UnsupportedMediaType("The body must not be compressed: leave out Content-Encoding.")
+    length = headers.get(b"content-length", b"0")
+    if length.isdigit() and int(length) > limit:
+        raise too_large(limit)
+
+
+def too_large(limit: int) -> BodyTooLarge:
+    """Return the refusal of a body over the limit."""
+    return BodyTooLarge(f"The body is larger than {limit} bytes: shorten the request.")
+
+
+def _chunk(block: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(block), block) if block else b""
