@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from gateway.errors import PermissionDenied, RateLimited
 from gateway.ledger.accounts import Account
 from gateway.ledger.control import ControlState
 from gateway.ledger.enforcement import Enforcement
+from gateway.ledger.identifiers import now
 from gateway.ledger.keys import Key
 from gateway.limits.bucket import Allowance, RequestLimiter
 from gateway.protocol.call import HeaderList
 
 
-def measure_in_force(state: ControlState, account: Account, moment: datetime) -> Enforcement | None:
+def measure_in_force(state: ControlState, account: Account) -> Enforcement | None:
     """Return the measure against an account; one that ended since the state was loaded is none."""
     measure = state.enforcement.get(account.name)
-    return measure if measure is not None and moment < measure.until else None
+    return measure if measure is not None and now() < measure.until else None
 
 
-def check_enforcement(state: ControlState, account: Account, moment: datetime) -> bool:
+def check_enforcement(state: ControlState, account: Account) -> bool:
     """Return whether the account is diverted; `PermissionDenied` when it is suspended."""
-    measure = measure_in_force(state, account, moment)
+    measure = measure_in_force(state, account)
     if measure is not None and measure.action == "suspend":
         raise PermissionDenied
     return measure is not None and measure.action == "divert"

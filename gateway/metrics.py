@@ -6,12 +6,72 @@ from the error tree.
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client.metrics_core import HistogramMetricFamily
+from prometheus_client.registry import Collector
 
 _SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68)
 _FIRST_TOKEN = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0)
 _TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576)
 _OVERHEAD = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
+
+
+@dataclass
+class _Series:
+    """One label set: values not yet counted, and what was counted per bucket (the last is +Inf)."""
+
+    counts: list[int]
+    pending: list[float] = field(default_factory=list)
+    total: float = 0.0
+
+
+class SampledHistogram(Collector):
+    """A histogram for the request path: observing appends to a list, and who reads the metrics does the counting.
+
+    prometheus_client's own histogram takes a lock and walks its buckets at every observation, which is several
+    microseconds of every request.
+    """
+
+    def __init__(
+        self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float], registry: CollectorRegistry
+    ) -> None:
+        self._name, self._text, self._labels, self._bounds = name, text, labels, tuple(buckets)
+        self._series: dict[tuple[str, ...], _Series] = {}
+        registry.register(self)
+
+    def series(self, *labels: str) -> Callable[[float], None]:
+        """Return what observes a value of that label set; keep it, as looking it up costs more than calling it."""
+        found = self._series.get(labels)
+        if found is None:
+            found = self._series.setdefault(labels, _Series([0] * (len(self._bounds) + 1)))
+        return found.pending.append
+
+    def describe(self) -> Iterator[HistogramMetricFamily]:
+        """Name the metric, for the registry's check of names."""
+        yield HistogramMetricFamily(self._name, self._text, labels=self._labels)
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """Count what was observed since the last time; one thread at a time."""
+        family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
+        for labels, series in list(self._series.items()):
+            waiting = len(series.pending)  # the request path may append while this runs
+            for value in series.pending[:waiting]:
+                series.counts[bisect_left(self._bounds, value)] += 1
+                series.total += value
+            del series.pending[:waiting]
+            family.add_metric(labels, self._cumulated(series.counts), series.total)
+        yield family
+
+    def _cumulated(self, counts: Sequence[int]) -> list[tuple[str, int]]:
+        found, total = [], 0
+        for bound, count in zip((*map(str, map(float, self._bounds)), "+Inf"), counts, strict=True):
+            total += count
+            found.append((bound, total))
+        return found
 
 
 class GatewayMetrics:
@@ -20,26 +80,26 @@ class GatewayMetrics:
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
         operation = ("gen_ai_operation_name", "gen_ai_response_model")
-        self.duration = Histogram(
+        self.duration = SampledHistogram(
             "gen_ai_server_request_duration_seconds",
             "Time from a request's arrival to its last byte.",
             (*operation, "error_type"),
-            buckets=_SECONDS,
-            registry=registry,
+            _SECONDS,
+            registry,
         )
-        self.time_to_first_token = Histogram(
+        self.time_to_first_token = SampledHistogram(
             "gen_ai_server_time_to_first_token_seconds",
             "Time from a request's arrival to the first content of its stream.",
             operation,
-            buckets=_FIRST_TOKEN,
-            registry=registry,
+            _FIRST_TOKEN,
+            registry,
         )
-        self.tokens = Histogram(
+        self.tokens = SampledHistogram(
             "gen_ai_client_token_usage",
             "Tokens of a request, by gen_ai_token_type input or output.",
             (*operation, "gen_ai_token_type"),
-            buckets=_TOKENS,
-            registry=registry,
+            _TOKENS,
+            registry,
         )
         self.requests = Counter(
             "spiritsafe_requests",
@@ -53,12 +113,10 @@ class GatewayMetrics:
             ("reason",),
             registry=registry,
         )
-        self.overhead = Histogram(
-            "spiritsafe_overhead_seconds",
-            "Time spent in the gateway itself.",
-            buckets=_OVERHEAD,
-            registry=registry,
+        overhead = SampledHistogram(
+            "spiritsafe_overhead_seconds", "Time spent in the gateway itself.", (), _OVERHEAD, registry
         )
+        self.overhead = overhead.series()
         self.retries = Counter(
             "spiritsafe_client_retries", "Requests that the client's SDK marked as its own retries.", registry=registry
         )
@@ -71,7 +129,10 @@ class GatewayMetrics:
         # Without a sample before the first drop there is nothing to alert on.
         for policy in ("refuse", "serve"):
             self.unrecorded.labels(policy)
-        self.in_flight = Gauge("spiritsafe_requests_in_flight", "Requests under way.", registry=registry)
+        self.in_flight = 0
+        Gauge("spiritsafe_requests_in_flight", "Requests under way.", registry=registry).set_function(
+            lambda: self.in_flight
+        )
         self.control_age = Gauge(
             "spiritsafe_control_state_age_seconds",
             "Time since the control plane last confirmed the keys in memory (-1: none was loaded yet).",

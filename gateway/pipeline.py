@@ -18,7 +18,6 @@ from gateway.authentication import ControlFollower, authenticate
 from gateway.errors import BodyTooSlow, ClientLeft, GatewayError, InternalError, NotRecorded
 from gateway.fleet.connection import UpstreamClient
 from gateway.ledger.control import ControlState
-from gateway.ledger.identifiers import now
 from gateway.limits.bucket import RequestLimiter
 from gateway.metrics import GatewayMetrics
 from gateway.protocol.call import Call, HeaderList, check_form
@@ -50,7 +49,7 @@ class Pipeline:
     async def handle(self, endpoint: Endpoint, call: Call) -> None:
         """Serve one request; raises nothing but cancellation."""
         exchange = new_exchange(endpoint, call)
-        self.metrics.in_flight.inc()
+        self.metrics.in_flight += 1
         try:
             await self._serve(exchange, call)
         except GatewayError as error:
@@ -59,7 +58,7 @@ class Pipeline:
             logger.exception("a request failed by our own fault", extra={"request_id": exchange.request_id})
             self._refuse(exchange, call, InternalError(exchange.request_id))
         finally:
-            self.metrics.in_flight.dec()
+            self.metrics.in_flight -= 1
 
     async def list_models(self, call: Call, name: str | None = None) -> None:
         """Answer GET /v1/models, or /v1/models/NAME, with what the caller may name; this is no record."""
@@ -67,7 +66,7 @@ class Pipeline:
         try:
             state = self.control.current()
             account, _ = authenticate(exchange.headers, self.secret, state)
-            check_enforcement(state, account, now())
+            check_enforcement(state, account)
             answer = self._models(name, account.operator)
             call.answer(200, base_headers(exchange), json.dumps(answer).encode())
         except GatewayError as error:
@@ -106,7 +105,7 @@ class Pipeline:
         """Return whether the account is diverted; raises when the request may not go on."""
         assert exchange.account is not None
         assert exchange.key is not None
-        diverted = check_enforcement(state, exchange.account, now())
+        diverted = check_enforcement(state, exchange.account)
         exchange.answer_headers, refusal = check_rate(self.limiter, exchange.key)
         if refusal is not None:
             raise refusal

@@ -10,7 +10,7 @@ from typing import Any
 from gateway.errors import NotRecorded
 from gateway.ledger.errors import SpoolUnavailable
 from gateway.ledger.fingerprint import embedding, minhash
-from gateway.ledger.identifiers import to_rfc3339
+from gateway.ledger.identifiers import rfc3339_of
 from gateway.ledger.spool import SpoolWriter
 from gateway.ledger.traffic import text_of
 from gateway.metrics import GatewayMetrics
@@ -46,6 +46,7 @@ class Recorder:
         self._reopen_at = 0.0
         self._failing = False
         self._pace: dict[str, float] = {}
+        self._series: dict[tuple[str, str, int, str, str], _Series] = {}
 
     def open(self) -> None:
         """Open the spool where it is not open; `NotRecorded` when that fails and matters."""
@@ -65,8 +66,11 @@ class Recorder:
         record["client"] = self._client(exchange)
         if exchange.request is not None:
             kept = self._keep_text and not exchange.preferences.no_log
-            record |= _of_request(exchange.request, kept)
-            record |= _content(exchange, exchange.request) if kept else _fingerprint(exchange.request)
+            _add_request(record, exchange.request, kept)
+            if kept:
+                _add_content(record, exchange, exchange.request)
+            else:
+                record["fingerprint"] = _fingerprint(exchange.request)
         self._write(lambda spool: spool.final(record))
         self._observe(exchange, usage)
 
@@ -121,117 +125,154 @@ class Recorder:
         return min(made, most) if isinstance(most, int) else made
 
     def _client(self, exchange: Exchange) -> dict[str, Any]:
-        agent = exchange.headers.get(b"user-agent")
-        client = {
-            "user_agent": agent.decode("latin-1") if agent is not None else None,
-            "network": self._origin.network(exchange.peer, exchange.headers),
-            "fingerprint": header_fingerprint(exchange.header_names),
-        }
-        return {name: value for name, value in client.items() if value is not None}
+        headers = exchange.headers
+        client: dict[str, Any] = {"fingerprint": header_fingerprint(exchange.header_names)}
+        agent = headers.get(b"user-agent")
+        if agent is not None:
+            client["user_agent"] = agent.decode("latin-1")
+        network = self._origin.network(exchange.peer, headers)
+        if network is not None:
+            client["network"] = network
+        return client
 
     def _observe(self, exchange: Exchange, usage: dict[str, Any]) -> None:
         """Count what was recorded, and learn the model's pace."""
-        route, timing, metrics = exchange.route, exchange.timing, self._metrics
+        route, timing = exchange.route, exchange.timing
         model, reason = (route.model, route.reason) if route is not None else ("", "")
-        status = f"{exchange.status // 100}xx"
-        metrics.requests.labels(exchange.endpoint, model, status, reason).inc()
-        metrics.duration.labels(exchange.endpoint, model, exchange.error or "").observe(timing.elapsed_ms() / 1000)
-        metrics.overhead.observe(timing.overhead_ms() / 1000)
+        label = (exchange.endpoint, model, exchange.status // 100, reason, exchange.error or "")
+        series = self._series.get(label)
+        if series is None:
+            series = self._series[label] = _Series(self._metrics, *label)
+        series.requests.inc()
+        series.duration(timing.elapsed_ms() / 1000)
+        self._metrics.overhead(timing.overhead_ms() / 1000)
         if timing.first_content is not None:
-            metrics.time_to_first_token.labels(exchange.endpoint, model).observe(timing.first_content - timing.received)
-        for kind in ("input", "output"):
-            if usage:
-                metrics.tokens.labels(exchange.endpoint, model, kind).observe(usage[f"{kind}_tokens"])
-        if usage.get("source") == "exact" and exchange.status == 200 and timing.forwarded is not None:
-            pace = usage["output_tokens"] / max(1e-3, time.perf_counter() - timing.forwarded)
-            self._pace[model] = 0.9 * self._pace.get(model, pace) + 0.1 * pace
+            series.time_to_first_token(timing.first_content - timing.received)
+        if usage:
+            series.input(usage["input_tokens"])
+            series.output(usage["output_tokens"])
+            if usage["source"] == "exact" and exchange.status == 200 and timing.forwarded is not None:
+                pace = usage["output_tokens"] / max(1e-3, time.perf_counter() - timing.forwarded)
+                self._pace[model] = 0.9 * self._pace.get(model, pace) + 0.1 * pace
+
+
+class _Series:
+    """The metrics of requests that went alike."""
+
+    __slots__ = ("duration", "input", "output", "requests", "time_to_first_token")
+
+    def __init__(
+        self, metrics: GatewayMetrics, endpoint: str, model: str, status: int, reason: str, error: str
+    ) -> None:
+        self.requests = metrics.requests.labels(endpoint, model, f"{status}xx", reason)
+        self.duration = metrics.duration.series(endpoint, model, error)
+        self.time_to_first_token = metrics.time_to_first_token.series(endpoint, model)
+        self.input = metrics.tokens.series(endpoint, model, "input")
+        self.output = metrics.tokens.series(endpoint, model, "output")
 
 
 def start_record(exchange: Exchange) -> dict[str, Any]:
-    """Return the little that is known before a request is forwarded."""
-    record = {
+    """Return the little that is known before a request is forwarded; fields without a value are absent."""
+    record: dict[str, Any] = {
         "id": exchange.id,
-        "time": to_rfc3339(exchange.time),
+        "time": rfc3339_of(exchange.time_ns),
         "origin": "live",
-        "account": exchange.account.name if exchange.account else None,
-        "key": exchange.key.id if exchange.key else None,
         "endpoint": exchange.endpoint,
-        "model_requested": exchange.request.model if exchange.request else None,
-        "route": _route(exchange),
     }
-    return {name: value for name, value in record.items() if value is not None}
+    if exchange.account is not None:
+        record["account"] = exchange.account.name
+    if exchange.key is not None:
+        record["key"] = exchange.key.id
+    if exchange.request is not None:
+        record["model_requested"] = exchange.request.model
+    route = exchange.route
+    if route is not None:
+        decision = record["route"] = {"reason": route.reason}
+        if route.task is not None:
+            decision["task"] = route.task
+        if route.adequacy is not None:
+            decision["adequacy"] = route.adequacy
+    return record
 
 
 def final_record(exchange: Exchange, usage: dict[str, Any]) -> dict[str, Any]:
     """Return the record but for content and client; fields without a value are absent."""
     request, route, timing = exchange.request, exchange.route, exchange.timing
-    answered = route is not None and exchange.status in ANSWERED
-    record: dict[str, Any] = start_record(exchange) | {
-        "model": route.model if route is not None and answered else (request.model if request else "unknown"),
-        "model_role": route.role if route is not None and answered else None,
-        "status": exchange.status,
-        "error": exchange.error,
-        "finish_reason": exchange.answer.finish_reason,
-        "latency_ms": round(timing.elapsed_ms(), 3),
-        "time_to_first_token_ms": _rounded(timing.time_to_first_token_ms()),
-        "overhead_ms": round(timing.overhead_ms(), 3),
-        "usage": usage or None,
-        "cost": exchange.cost,
-        "counterfactual_cost": _cost(usage, route.teacher_prices) if route is not None and usage and answered else 0,
-        "tags": list(exchange.preferences.tags) or None,
-        "extra": {"request_id": exchange.request_id} if exchange.request_id != exchange.id else None,
-    }
-    return {name: value for name, value in record.items() if value is not None}
+    record = start_record(exchange)
+    if route is not None and exchange.status in ANSWERED:
+        record["model"] = route.model
+        record["model_role"] = route.role
+        record["counterfactual_cost"] = _cost(usage, route.teacher_prices) if usage else 0
+    else:
+        record["model"] = request.model if request is not None else "unknown"
+        record["counterfactual_cost"] = 0
+    record["status"] = exchange.status
+    record["cost"] = exchange.cost
+    record["latency_ms"] = round(timing.elapsed_ms(), 3)
+    record["overhead_ms"] = round(timing.overhead_ms(), 3)
+    first_token = timing.time_to_first_token_ms()
+    if first_token is not None:
+        record["time_to_first_token_ms"] = round(first_token, 3)
+    if exchange.error is not None:
+        record["error"] = exchange.error
+    if exchange.answer.finish_reason is not None:
+        record["finish_reason"] = exchange.answer.finish_reason
+    if usage:
+        record["usage"] = usage
+    if exchange.preferences.tags:
+        record["tags"] = list(exchange.preferences.tags)
+    if exchange.request_id != exchange.id:
+        record["extra"] = {"request_id": exchange.request_id}
+    return record
 
 
-def _content(exchange: Exchange, request: InferenceRequest) -> dict[str, Any]:
+def _add_request(record: dict[str, Any], request: InferenceRequest, with_text: bool) -> None:
+    body = request.body
+    user, messages = body.get("user"), body.get("messages")
+    record["parameters"] = request.parameters(with_text=with_text)
+    record["store"] = request.store
+    roles = [message.get("role") for message in messages] if isinstance(messages, list) else ["user"]
+    record["turns"] = roles.count("user")
+    if isinstance(user, str):
+        record["user"] = user
+    tools = tool_names(body) if "tools" in body else []
+    if tools:
+        record["tools"] = tools
+    if body.get("metadata") is not None:
+        record["metadata"] = body["metadata"]
+
+
+def _add_content(record: dict[str, Any], exchange: Exchange, request: InferenceRequest) -> None:
     name = "prompt" if request.endpoint == "completions" else "messages"
-    content = {name: request.body[name], "fingerprint": {"skeleton": request.skeleton}}
+    record[name] = request.body[name]
+    skeleton = request.known_skeleton
+    if skeleton is not None:
+        record["fingerprint"] = {"skeleton": skeleton}
     if exchange.answer.choices:
-        content["response"] = exchange.answer.response()
-    return content
+        record["response"] = exchange.answer.response()
 
 
 def _fingerprint(request: InferenceRequest) -> dict[str, Any]:
     """Make now what is made of text later, for a text that goes no further."""
     text = text_of(request.body)
     made = {"minhash": minhash(text).tolist(), "embedding": embedding(text).tolist()}
-    return {"fingerprint": {"skeleton": request.skeleton} | made}
-
-
-def _of_request(request: InferenceRequest, with_text: bool) -> dict[str, Any]:
-    body = request.body
-    user, messages = body.get("user"), body.get("messages")
-    roles = [message.get("role") for message in messages] if isinstance(messages, list) else ["user"]
-    found = {
-        "user": user if isinstance(user, str) else None,
-        "tools": tool_names(body) or None,
-        "parameters": request.parameters(with_text=with_text),
-        "turns": roles.count("user"),
-        "store": request.store,
-        "metadata": body.get("metadata"),
-    }
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _route(exchange: Exchange) -> dict[str, Any] | None:
-    route = exchange.route
-    if route is None:
-        return None
-    found = {"reason": route.reason, "task": route.task, "adequacy": route.adequacy}
-    return {name: value for name, value in found.items() if value is not None}
+    return {"skeleton": request.skeleton} | made
 
 
 def exact_usage(usage: dict[str, Any]) -> dict[str, Any]:
     """Return a backend's usage in the record's terms."""
-    found = {
+    found: dict[str, Any] = {
         "input_tokens": _count(usage, "prompt_tokens") or 0,
         "output_tokens": _count(usage, "completion_tokens") or 0,
-        "reasoning_tokens": _count(usage.get("completion_tokens_details"), "reasoning_tokens"),
-        "cached_tokens": _count(usage.get("prompt_tokens_details"), "cached_tokens"),
         "source": "exact",
     }
-    return {name: value for name, value in found.items() if value is not None}
+    reasoning = _count(usage.get("completion_tokens_details"), "reasoning_tokens")
+    if reasoning is not None:
+        found["reasoning_tokens"] = reasoning
+    cached = _count(usage.get("prompt_tokens_details"), "cached_tokens")
+    if cached is not None:
+        found["cached_tokens"] = cached
+    return found
 
 
 def _count(usage: object, name: str) -> int | None:
@@ -242,7 +283,3 @@ def _count(usage: object, name: str) -> int | None:
 def _cost(usage: dict[str, Any], prices: tuple[int, int]) -> int:
     """Return integer nano-dollars."""
     return int(usage["input_tokens"]) * prices[0] + int(usage["output_tokens"]) * prices[1]
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)

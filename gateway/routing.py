@@ -43,7 +43,7 @@ class Candidate:
         return sum(self.prices)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class RouteRequest:
     """What a router looks at. `diverted`: policy sends this account's `auto` traffic to a student."""
 
@@ -52,7 +52,7 @@ class RouteRequest:
     diverted: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class RouteDecision:
     """Who answers and why; `task` and `adequacy` (the distance) where they were looked at and the text was near."""
 

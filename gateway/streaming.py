@@ -40,7 +40,7 @@ Result = TypeVar("Result")
 Settle = Callable[[int, GatewayError | None], None]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Deadlines:
     """Seconds: of silence until a ping, until the first token of a stream, until an answer is complete."""
 
@@ -49,7 +49,7 @@ class Deadlines:
     total_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Relay:
     """One request's way to the backends and back.
 

@@ -14,7 +14,7 @@ import click
 from tests.conftest import ROOT
 
 PACKAGES = ("gateway", "detector", "distiller", "dashboards")
-METRIC_TYPES = {"Counter", "Gauge", "Histogram", "Summary", "Info", "Enum"}
+METRIC_TYPES = {"Counter", "Gauge", "Histogram", "SampledHistogram", "Summary", "Info", "Enum"}
 
 
 def _documentation() -> str:

@@ -28,6 +28,7 @@ from gateway.errors import (
 CONNECT_TIMEOUT_S = 3.0
 # vLLM closes idle connections after 5 s; ours must be gone before, or a request meets one that is closing.
 KEEP_ALIVE_S = 4.0
+CLOCK_S = 0.1  # how often deadlines are looked at
 MOST_IDLE = 1024  # kept connections to one server
 LONGEST_HEAD = 64 * 1024
 LONGEST_ANSWER = 64 * 1024 * 1024  # bytes of an answer that is not streamed
@@ -37,7 +38,7 @@ LARGE_BODY = 64 * 1024  # from here on, copying a body costs more than writing i
 Consumer = Callable[[bytes], None]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Deadline:
     """When to give up, in the event loop's seconds, and what has not happened by then."""
 
@@ -59,7 +60,6 @@ class UpstreamResponse:
     """A backend's answer: status and head are there; the body is read whole, or goes to a consumer as it comes."""
 
     __slots__ = (
-        "_alarm",
         "_buffered",
         "_connection",
         "_consumer",
@@ -70,10 +70,11 @@ class UpstreamResponse:
         "_parts",
         "_paused",
         "_waiter",
+        "_waiting",
         "status",
     )
 
-    def __init__(self, connection: _Connection) -> None:
+    def __init__(self, connection: _Connection, waiting: dict[UpstreamResponse, Deadline]) -> None:
         self.status = 0
         self._connection: _Connection | None = connection
         self._headers: dict[bytes, bytes] = {}
@@ -85,7 +86,7 @@ class UpstreamResponse:
         self._paused = False
         self._error: GatewayError | None = None
         self._waiter: asyncio.Future[None] | None = None
-        self._alarm: asyncio.TimerHandle | None = None
+        self._waiting = waiting
 
     @property
     def retry_after(self) -> float | None:
@@ -94,12 +95,9 @@ class UpstreamResponse:
         return float(value) if value.isdecimal() else None
 
     def expire(self, deadline: Deadline) -> None:
-        """Fail with `UpstreamTimeout` at the deadline; a later call replaces an earlier one."""
-        if self._alarm is not None:
-            self._alarm.cancel()
+        """Fail with `UpstreamTimeout` at the deadline (or up to `CLOCK_S` later); a later call replaces an earlier."""
         if not self._done and self._error is None:
-            loop = asyncio.get_running_loop()
-            self._alarm = loop.call_at(deadline.at, lambda: self.fail(deadline.error()))
+            self._waiting[self] = deadline
 
     async def head(self) -> None:
         """Wait for status and headers."""
@@ -142,9 +140,7 @@ class UpstreamResponse:
 
     def close(self) -> None:
         """Stop waiting. An answer that was not read to its end takes its connection along: so vLLM aborts its work."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+        self._waiting.pop(self, None)
         if self._connection is not None:
             self._connection.abort()
             self._connection = None
@@ -171,9 +167,7 @@ class UpstreamResponse:
     def received_end(self) -> None:
         """Take note that the body is complete; the connection is free."""
         self._done, self._connection = True, None
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+        self._waiting.pop(self, None)
 
     def after_read(self) -> None:
         """Hand over what one read has brought."""
@@ -262,10 +256,10 @@ class _Connection(asyncio.Protocol):
         self._complete = False
         self._reusable = False
 
-    def send(self, head: bytes, body: bytes) -> UpstreamResponse:
+    def send(self, head: bytes, body: bytes, waiting: dict[UpstreamResponse, Deadline]) -> UpstreamResponse:
         """Send a request; its answer is the one the connection carries until it is complete."""
         self._reset()
-        response = self._response = UpstreamResponse(self)
+        response = self._response = UpstreamResponse(self, waiting)
         if len(body) < LARGE_BODY:
             self.transport.write(head + body)
         else:
@@ -373,6 +367,9 @@ class UpstreamClient:
         self._targets: dict[tuple[str, str], _Target] = {}
         self._idle: dict[tuple[str, int, bool], dict[_Connection, float]] = {}
         self._tls: ssl.SSLContext | None = None
+        # One clock for all answers: a timer for each would cost more than a look at each every now and then.
+        self._waiting: dict[UpstreamResponse, Deadline] = {}
+        self._clock: asyncio.TimerHandle | None = None
 
     async def post(self, url: str, body: bytes, headers: Mapping[bytes, bytes], deadline: Deadline) -> UpstreamResponse:
         """Send a request and wait for status and headers; raises `UpstreamError` of the fitting kind."""
@@ -400,6 +397,8 @@ class UpstreamClient:
 
     async def close(self) -> None:
         """Close the connections that are not in use."""
+        if self._clock is not None:
+            self._clock.cancel()
         for idle in self._idle.values():
             for connection in list(idle):
                 connection.abort()
@@ -408,14 +407,23 @@ class UpstreamClient:
 
     async def _ask(self, target: _Target, head: bytes, body: bytes, deadline: Deadline) -> UpstreamResponse:
         connection = self._kept(target) or await self._connect(target, deadline)
-        response = connection.send(head, body)
+        response = connection.send(head, body, self._waiting)
         response.expire(deadline)
+        if self._clock is None:
+            self._look_at_the_clock()
         try:
             await response.head()
         except BaseException:
             response.close()
             raise
         return response
+
+    def _look_at_the_clock(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for response, deadline in [late for late in self._waiting.items() if late[1].at <= now]:
+            response.fail(deadline.error())
+        self._clock = loop.call_later(CLOCK_S, self._look_at_the_clock) if self._waiting else None
 
     def _kept(self, target: _Target) -> _Connection | None:
         if not target.idle:

@@ -35,6 +35,8 @@ _MULTIPLIERS, _ADDENDS = _CONSTANTS[:MINHASH_SIZE] | np.uint64(1), _CONSTANTS[MI
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), default=str)
 # What constrains the form of an answer, in OpenAI's chat and Responses API, Anthropic's and vLLM's extensions.
 _FORMAT_FIELDS = ("response_format", "structured_outputs", "output_config", "output_format", "text")
+# What a record does not keep whole of what a skeleton is made of: with any of these the skeleton is made before it.
+FORM_FIELDS = frozenset(("tools", "system", "instructions", *_FORMAT_FIELDS))
 _SYSTEM_ROLES = ("system", "developer")
 
 

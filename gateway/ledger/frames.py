@@ -18,6 +18,7 @@ import msgpack
 
 MAGIC = b"SpF1"
 _HEADER = struct.Struct("<4sII")
+_packer = msgpack.Packer(unicode_errors="surrogatepass")  # making one costs as much as a record; the GIL guards it
 
 
 class Kind(IntEnum):
@@ -68,12 +69,12 @@ def read_segment(path: Path, offset: int = 0) -> Iterator[Frame]:
 def encode(kind: Kind, frame: int, number: int, record: Mapping[str, Any]) -> bytes:
     """Return a frame's bytes."""
     try:
-        payload = msgpack.packb([int(kind), frame, number, record], unicode_errors="surrogatepass")
+        payload: bytes = _packer.pack((int(kind), frame, number, record))
     except (OverflowError, TypeError, ValueError):
         # JSON knows numbers beyond 64 bits and deeper nesting than msgpack: such a record travels as JSON text.
         text = json.dumps(record, default=str)
-        payload = msgpack.packb([int(kind), frame, number, text])
-    return _HEADER.pack(MAGIC, len(payload), google_crc32c.value(payload)) + bytes(payload)
+        payload = _packer.pack((int(kind), frame, number, text))
+    return _HEADER.pack(MAGIC, len(payload), google_crc32c.value(payload)) + payload
 
 
 def _decode(data: bytes, position: int, offset: int) -> Frame | None:

@@ -129,7 +129,8 @@ class SpoolWriter:
         except OSError as error:
             raise _unavailable(self._folder, error) from error
         self._frame += 1
-        self._dirty.set()
+        if not self._dirty.is_set():
+            self._dirty.set()
 
     def _append(self, data: bytes) -> None:
         assert self._descriptor is not None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import orjson
+
 from gateway.errors import (
     GatewayError,
     UpstreamBusy,
@@ -37,11 +39,29 @@ class Answer:
         usage = chunk.get("usage")
         if isinstance(usage, dict):
             self.usage = usage
+        if self._add_word(chunk.get("choices")):
+            return True
         seen = False
         for choice in _objects(chunk.get("choices")):
             seen = self._add_choice(choice, choice.get("delta")) or seen
         self.content_chunks += seen
         return seen
+
+    def _add_word(self, choices: object) -> bool:
+        """Take the commonest chunk, of which streams consist: one choice, and nothing but some text in it."""
+        if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
+            return False
+        choice = choices[0]
+        delta = choice.get("delta")
+        if choice.get("index") != 0 or choice.get("finish_reason") or not isinstance(delta, dict) or len(delta) != 1:
+            return False
+        content = delta.get("content")
+        if not isinstance(content, str) or not content:
+            return False
+        self._content.append(content)
+        self.choices = self.choices or 1
+        self.content_chunks += 1
+        return True
 
     def add_whole(self, body: dict[str, Any]) -> None:
         """Take an answer that was not streamed."""
@@ -109,8 +129,8 @@ def _objects(value: object) -> list[dict[str, Any]]:
 def parse_object(payload: bytes) -> dict[str, Any]:
     """Read a JSON object of the backend's; `UpstreamProtocol` when it is none."""
     try:
-        value = json.loads(payload)
-    except (ValueError, RecursionError):
+        value = orjson.loads(payload)
+    except orjson.JSONDecodeError:
         value = None
     if not isinstance(value, dict):
         raise UpstreamProtocol("The model's server sent something that is no JSON object.")

@@ -66,7 +66,9 @@ class Call:
         "peer",
         "response_complete",
         "started",
+        "task",
     )
+    task: asyncio.Task[None]  # of its handler; the connection sets it
 
     def __init__(
         self, connection: Connection, path: bytes, headers: Iterable[tuple[bytes, bytes]], peer: str, keep_alive: bool
@@ -220,9 +222,7 @@ class Presence:
         """Begin to watch; `ClientLeft` when the client is gone already."""
         if self._call.disconnected:
             raise ClientLeft
-        task = asyncio.current_task()
-        assert task is not None
-        self._task = task
+        task = self._task = self._call.task
         self._before = task.cancelling()
         self._call.on_left(task.cancel)
 

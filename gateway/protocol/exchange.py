@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from gateway.ledger.accounts import Account
-from gateway.ledger.identifiers import now, uuid7
+from gateway.ledger.identifiers import uuid7
 from gateway.ledger.keys import Key
 from gateway.protocol.answers import Answer
-from gateway.protocol.preferences import Preferences, inbound_request_id
+from gateway.protocol.preferences import DEFAULT, Preferences, inbound_request_id
 from gateway.protocol.requests import Endpoint, InferenceRequest
 
 Prices = tuple[int, int]  # nano-dollars per input and per output token
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Route:
     """Who answers and why, in the record's words; `teacher_prices` are what the teacher would cost."""
 
@@ -29,7 +28,7 @@ class Route:
     adequacy: float | None = None
 
 
-@dataclass
+@dataclass(slots=True)
 class Timing:
     """Moments of one request, in `time.perf_counter()` seconds; None: not reached."""
 
@@ -58,7 +57,7 @@ class Timing:
         return None if self.first_content is None else (self.first_content - self.received) * 1000
 
 
-@dataclass
+@dataclass(slots=True)
 class Exchange:
     """The request's facts; steps add what they find. `id` is ours and the record's, `request_id` the client's."""
 
@@ -67,10 +66,10 @@ class Exchange:
     header_names: tuple[bytes, ...]
     peer: str
     id: str = field(default_factory=uuid7)
-    time: datetime = field(default_factory=now)
+    time_ns: int = field(default_factory=time.time_ns)  # since 1970
     timing: Timing = field(default_factory=Timing)
     answer: Answer = field(default_factory=Answer)
-    preferences: Preferences = field(default_factory=Preferences)
+    preferences: Preferences = DEFAULT
     account: Account | None = None
     key: Key | None = None
     request: InferenceRequest | None = None
@@ -79,7 +78,8 @@ class Exchange:
     error: str | None = None
     cost: int = 0
     recorded: bool = False
+    request_id: str = ""
+    answer_headers: list[tuple[bytes, bytes]] = field(default_factory=list)  # admission wants every answer to carry
 
     def __post_init__(self) -> None:
         self.request_id = inbound_request_id(self.headers) or self.id
-        self.answer_headers: list[tuple[bytes, bytes]] = []  # what admission wants every answer to carry

@@ -105,7 +105,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Start the clock for a head."""
-        super().on_message_begin()
+        self.url, self.headers, self.expect_100_continue = b"", [], False
         self._allow(self.header_timeout_s)
 
     def on_headers_complete(self) -> None:
@@ -114,6 +114,10 @@ class GatewayProtocol(HttpToolsProtocol):
         path = self.url.partition(b"?")[0]
         handler = self._find(self.parser.get_method(), path)
         if handler is None:
+            url, headers, expects = self.url, self.headers, self.expect_100_continue
+            super().on_message_begin()  # makes the scope, which no call needs
+            self.url, self.expect_100_continue = url, expects
+            self.headers += headers
             super().on_headers_complete()
             return
         peer = self.client[0] if self.client else ""
@@ -193,7 +197,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _start(self, call: Call, handler: Handler) -> None:
         self._current = call
-        task = self.loop.create_task(handler(call))
+        task = call.task = self.loop.create_task(handler(call))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 

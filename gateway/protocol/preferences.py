@@ -22,20 +22,27 @@ class Preferences:
     deadline_s: float | None = None
 
 
+DEFAULT = Preferences()
+_OURS = frozenset((b"x-spiritsafe-stakes", b"x-spiritsafe-quality-floor", b"x-spiritsafe-no-log", b"x-spiritsafe-tags"))
+
+
 def inbound_request_id(headers: dict[bytes, bytes]) -> str | None:
     """Return the caller's `x-request-id` where it is a usable one."""
-    value = headers.get(b"x-request-id", b"")
-    return value.decode() if _REQUEST_ID.fullmatch(value) else None
+    value = headers.get(b"x-request-id")
+    return value.decode() if value is not None and _REQUEST_ID.fullmatch(value) else None
 
 
 def parse_preferences(headers: dict[bytes, bytes]) -> Preferences:
     """Read our own headers and the SDK's read time-out; `BadRequest` for a value that can't be meant."""
+    patience = _seconds(headers.get(b"x-stainless-read-timeout"))
+    if _OURS.isdisjoint(headers):
+        return DEFAULT if patience is None else Preferences(deadline_s=patience)
     return Preferences(
         _stakes(headers.get(b"x-spiritsafe-stakes")),
         _floor(headers.get(b"x-spiritsafe-quality-floor")),
         no_log(headers),
         _tags(headers.get(b"x-spiritsafe-tags", b"")),
-        _seconds(headers.get(b"x-stainless-read-timeout", b"")),
+        patience,
     )
 
 
@@ -74,7 +81,9 @@ def _tags(value: bytes) -> tuple[str, ...]:
     return tuple(tags)
 
 
-def _seconds(value: bytes) -> float | None:
+def _seconds(value: bytes | None) -> float | None:
+    if value is None:
+        return None
     try:
         seconds = float(value)
     except ValueError:

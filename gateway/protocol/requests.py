@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
+
+import orjson
 
 from gateway.errors import BadRequest, UnsupportedParameter
-from gateway.ledger.fingerprint import task_skeleton
+from gateway.ledger.fingerprint import FORM_FIELDS, task_skeleton
 
 Endpoint = Literal["chat.completions", "completions"]
 
 # vLLM's extensions that hand out more of the model than OpenAI's API does; each is harmless when null (or false).
-_DENIED = ("prompt_logprobs", "logprob_token_ids", "kv_transfer_params", "ec_transfer_params")
-_DENIED_FLAGS = (
-    "return_token_ids",
-    "return_tokens_as_token_ids",
-    "return_token_offsets",
-    "return_routed_experts",
-    "return_prompt_text",
-    "return_mm_kwargs",
+_DENIED = frozenset(("prompt_logprobs", "logprob_token_ids", "kv_transfer_params", "ec_transfer_params"))
+_DENIED_FLAGS = frozenset(
+    (
+        *("return_token_ids", "return_tokens_as_token_ids", "return_token_offsets", "return_routed_experts"),
+        *("return_prompt_text", "return_mm_kwargs"),
+    )
 )
+_LOOKED_AT = _DENIED | _DENIED_FLAGS | {"echo", "allowed_token_ids", "top_logprobs", "logprobs"}
 _MOST_LOGPROBS = {"top_logprobs": 20, "logprobs": 5}  # OpenAI's own bounds, for chat and for completions
 _METADATA_PAIRS, _METADATA_KEY, _METADATA_VALUE = 16, 64, 512
 
@@ -39,7 +38,10 @@ _PARAMETERS_WITH_TEXT = frozenset(  # they may quote the prompt's words
 DEEPEST = 128  # levels of nesting
 
 
-@dataclass(frozen=True)
+_USAGE_WANTED = b',"stream_options":{"include_usage":true,"continuous_usage_stats":true}}'
+
+
+@dataclass(slots=True)
 class InferenceRequest:
     """One request. `raw` are the body's bytes as sent, `body` what they say."""
 
@@ -48,11 +50,19 @@ class InferenceRequest:
     body: dict[str, Any]
     model: str
     stream: bool
+    _skeleton: str | None = None
 
-    @cached_property
+    @property
     def skeleton(self) -> str:
         """The hash of endpoint, system prompt, tools and output format; made once, used by routing and the record."""
-        return task_skeleton(self.endpoint, self.body)
+        if self._skeleton is None:
+            self._skeleton = task_skeleton(self.endpoint, self.body)
+        return self._skeleton
+
+    @property
+    def known_skeleton(self) -> str | None:
+        """The skeleton, where it is known already or the record alone would not tell it; else ingestion makes it."""
+        return self._skeleton if FORM_FIELDS.isdisjoint(self.body) else self.skeleton
 
     @property
     def wants_usage(self) -> bool:
@@ -76,20 +86,26 @@ class InferenceRequest:
 
     def parameters(self, *, with_text: bool) -> dict[str, Any]:
         """Return what the record keeps of the other fields; without text none that may quote the prompt."""
-        found = {name: value for name, value in self.body.items() if value is not None}
-        kept = {name: value for name, value in found.items() if name in _PLAIN_PARAMETERS}
-        if with_text:
-            kept |= {n: value for n, value in found.items() if n in _PARAMETERS_WITH_TEXT or n.startswith("guided_")}
+        kept = {}
+        for name, value in self.body.items():
+            if value is not None and (
+                name in _PLAIN_PARAMETERS
+                or (with_text and (name in _PARAMETERS_WITH_TEXT or name.startswith("guided_")))
+            ):
+                kept[name] = value
         return kept
 
     def upstream_body(self, served_name: str) -> bytes:
         """Return the body for the backend: its name of the model, and for a stream usage in every chunk."""
-        if not self.stream and served_name == self.model:
-            return self.raw
+        if served_name == self.model:
+            if not self.stream:
+                return self.raw
+            if "stream_options" not in self.body:
+                return self.raw.rstrip(b" \t\r\n")[:-1] + _USAGE_WANTED
         body = {**self.body, "model": served_name}
         if self.stream:
             body["stream_options"] = {**self._stream_options, "include_usage": True, "continuous_usage_stats": True}
-        return json.dumps(body, separators=(",", ":")).encode()
+        return orjson.dumps(body)
 
 
 def parse_request(endpoint: Endpoint, raw: bytes) -> InferenceRequest:
@@ -111,12 +127,9 @@ def parse_request(endpoint: Endpoint, raw: bytes) -> InferenceRequest:
 
 def _parse_object(raw: bytes) -> dict[str, Any]:
     try:
-        body = json.loads(raw.decode(), parse_constant=_refuse_constant)
-        if b"\\ud" in raw or b"\\uD" in raw:
-            # A lone surrogate is valid JSON and no valid text: nothing behind us could encode it.
-            json.dumps(body, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
-        raise BadRequest(f"We could not parse the JSON body of your request: {_reason(error)}.") from None
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"We could not parse the JSON body of your request: {error}.") from None
     if not isinstance(body, dict):
         raise BadRequest("The body must be a JSON object.")
     if raw.count(b"{") + raw.count(b"[") > DEEPEST and _is_too_deep(body):
@@ -134,18 +147,6 @@ def _is_too_deep(body: object) -> bool:
     return True
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, RecursionError):
-        return "it is nested too deeply"
-    if isinstance(error, UnicodeError):
-        return "it is not valid UTF-8 text"
-    return str(error)
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
 def _check_input(endpoint: Endpoint, body: dict[str, Any]) -> None:
     if endpoint == "completions":
         if "prompt" not in body:
@@ -160,11 +161,10 @@ def _check_input(endpoint: Endpoint, body: dict[str, Any]) -> None:
 
 
 def _check_denied(endpoint: Endpoint, body: dict[str, Any]) -> None:
-    for name in _DENIED:
-        if body.get(name) is not None:
-            raise UnsupportedParameter(name)
-    for name in _DENIED_FLAGS:
-        if body.get(name):
+    if _LOOKED_AT.isdisjoint(body):
+        return
+    for name, value in body.items():
+        if (name in _DENIED and value is not None) or (name in _DENIED_FLAGS and value):
             raise UnsupportedParameter(name)
     if endpoint == "completions" and body.get("echo") and body.get("logprobs") is not None:
         raise UnsupportedParameter("echo", "together with logprobs it would give the prompt's log-probabilities")

@@ -256,7 +256,7 @@ def test_whatever_a_server_sends(data: st.DataObject) -> None:
     async def ask() -> None:
         connection = _Connection({})
         connection.connection_made(Mute())
-        answer = connection.send(b"", b"")
+        answer = connection.send(b"", b"", {})
         for read in reads:
             if connection.transport.is_closing():
                 break
