@@ -21,7 +21,7 @@ BUILT_IN = {
     "operator": ("gateway.commands.operators:operator", "Run the operator process: console, admin API, metrics."),
     "operators": ("gateway.commands.operators:operators", "Create and list the people who decide."),
     "accounts": ("gateway.commands.accounts:accounts", "Create, list and import accounts."),
-    "keys": ("gateway.commands.keys:keys", "Create, list and revoke API keys."),
+    "keys": ("gateway.commands.keys:keys", "Create, list, rotate, expire and revoke API keys."),
     "models": ("gateway.commands.models:models", "List, promote and roll back models."),
     "enforce": ("gateway.commands.enforce:enforce", "Divert, suspend or clear an account."),
     "traffic": ("gateway.commands.traffic:traffic", "Watch, verify and import traffic records."),

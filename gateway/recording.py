@@ -117,8 +117,8 @@ class Recorder:
         if request is None or request.stream or exchange.route is None or timing.forwarded is None:
             return 0
         made = int(self._pace.get(exchange.route.model, 0.0) * (time.perf_counter() - timing.forwarded))
-        most = request.body.get("max_completion_tokens") or request.body.get("max_tokens")
-        return min(made, most) if isinstance(most, int) else made
+        most = request.maximum_output
+        return made if most is None else min(made, most)
 
     def _client(self, exchange: Exchange) -> dict[str, Any]:
         agent = exchange.headers.get(b"user-agent")

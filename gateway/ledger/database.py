@@ -81,14 +81,14 @@ class Database:
         with self.read() as connection:
             return int(connection.execute(sa.select(revisions.c.value)).scalar_one())
 
-    def migrate(self) -> None:
-        """Bring the schema to the newest version; does nothing when it is there already."""
+    def migrate(self, version: str = "head") -> None:
+        """Bring the schema up to a version, the newest by default; does nothing when it is there already."""
         with self._engine.connect().execution_options(spiritsafe_write=True) as connection:
             config = Config()
             # Alembic reads a percent sign in an option as the start of a variable.
             config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, version)
 
     def close(self) -> None:
         """Close every pooled connection."""

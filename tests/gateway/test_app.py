@@ -215,10 +215,9 @@ def test_a_stopped_worker_finishes_its_answers(tmp_path: Path, vllm: FakeVllm) -
     """SIGTERM lets a stream under way come to its end; afterwards nobody listens and the parent has ended well."""
     vllm.play(*chat_stream("teacher", ["a"] * 10, pause_s=0.1))
     with gateway_command(tmp_path, vllm.url, workers=1) as (parent, url):
-        secret = keys.installation_secret(tmp_path / "data")
         with Database(f"sqlite:///{tmp_path / 'data' / 'control.sqlite'}").write() as connection:
             accounts.create(connection, accounts.new("acme"), "test")
-            _, key = keys.create(connection, secret, "acme", "test")
+            _, key = keys.create(connection, keys.ensure_secret(connection, tmp_path / "data"), "acme", "test")
         time.sleep(0.5)
         client = openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0)
         stream = client.chat.completions.create(model="teacher", messages=HI, stream=True)
