@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import sqlite3
 import stat
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from gateway.ledger import accounts, keys, secret
-from gateway.ledger.database import Database, open_database
+from gateway.ledger.database import Database
 from gateway.ledger.errors import SecretLost
 from gateway.settings import Settings
 from tests.conftest import ROOT
@@ -74,24 +71,6 @@ def test_once_no_key_needs_it_a_new_one_is_made(database: Database, settings: Se
         keys.revoke(connection, key.id, "tester")
     assert keys.hash_key(ensure(database, settings.data_dir), text) != key.hash
     make_key(database, settings.data_dir)
-
-
-def test_a_restored_copy_works(database: Database, settings: Settings, tmp_path: Path) -> None:
-    """SQLite's own backup of the control plane and the secret are all that keys need in another place."""
-    key, text = make_key(database, settings.data_dir)
-    copy = tmp_path / "copy"
-    copy.mkdir()
-    # What `sqlite3 control.sqlite ".backup FILE"` does, while the house runs.
-    source, target = (sqlite3.connect(folder / "control.sqlite") for folder in (settings.data_dir, copy))
-    with closing(source), closing(target):
-        source.backup(target)
-    shutil.copy2(settings.data_dir / "secret", copy / "secret")
-    restored = open_database(f"sqlite:///{copy / 'control.sqlite'}")
-    pepper = ensure(restored, copy)
-    with restored.read() as connection:
-        assert {row.hash: row for row in keys.every(connection)}[keys.hash_key(pepper, text)] == key
-    assert stat.S_IMODE((copy / "secret").stat().st_mode) == 0o600
-    restored.close()
 
 
 def test_processes_that_start_together_share_it(tmp_path: Path) -> None:
