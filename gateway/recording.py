@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.errors import NotRecorded
+from gateway.ledger.content import text_of
 from gateway.ledger.errors import SpoolUnavailable
 from gateway.ledger.fingerprint import embedding, minhash
 from gateway.ledger.identifiers import to_rfc3339
 from gateway.ledger.spool import SpoolWriter
-from gateway.ledger.traffic import text_of
 from gateway.metrics import GatewayMetrics
 from gateway.protocol.exchange import Exchange
 from gateway.protocol.origin import ClientOrigin, header_fingerprint

@@ -21,6 +21,7 @@ import pytest
 from gateway.ledger import accounts, enforcement, keys, registry
 from gateway.ledger.database import Database
 from gateway.ledger.distance import Distance
+from tests.conftest import ROOT
 from tests.fakes import FakeVllm, chat_stream, fake_vllm
 from tests.gateway.conftest import RunningGateway, eventually, running_gateway, settings_for
 from tests.gateway.test_routing import FAR, ROWS, SYSTEM, student
@@ -244,3 +245,12 @@ def test_a_worker_without_its_spool_slot_says_so(tmp_path: Path, vllm: FakeVllm)
         with running_gateway(settings) as house:
             assert house.http.get("/ready").status_code == 503
             assert ask(house, key, model="teacher").status_code == 503
+
+
+def test_a_worker_is_light() -> None:
+    """What only the lake, the detector and migrations need is not loaded: pyarrow alone is 30 MB in each worker."""
+    code = (
+        "import sys, gateway.app; print(*{'pyarrow', 'pandas', 'sklearn', 'scipy', 'deltalake'} & sys.modules.keys())"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.split() == []
