@@ -1,4 +1,4 @@
-"""What a request costs in CPU, in front of the same upstream: ours with everything on, and the peers. `make bench-overhead`
+"""`make bench-overhead`: what a request costs in CPU before the same upstream, ours with everything on, and the peers.
 
 Not streamed: 1 KB in, 1 KB out, closed loop at 16 and 64 connections. Streamed: 103 chunks as fast as they are taken,
 50 at a time. Contestants take turns in every repeat; a figure is the median over the repeats. `--soak` sends a million
@@ -93,9 +93,8 @@ def _print_table(case: str, rows: dict[str, dict[str, Any]]) -> None:
     for name, row in rows.items():
         ratio = f"{row['cpu_us'] / router:9.2f}" if router and row["cpu_us"] is not None else f"{'':9}"
         cpu = "" if row["cpu_us"] is None else f"{row['cpu_us']:.0f}"
-        print(
-            f"{name:28} {cpu:>9} {ratio} {row['p50_ms']!s:>9} {row['p99_ms']!s:>9} {row['per_second']!s:>9} {row['errors']:>7}"
-        )
+        times = f"{row['p50_ms']!s:>9} {row['p99_ms']!s:>9} {row['per_second']!s:>9}"
+        print(f"{name:28} {cpu:>9} {ratio} {times} {row['errors']:>7}")
     sys.stdout.flush()
 
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gateway.ledger import fingerprint, traffic
+from gateway.ledger import content, fingerprint
 
 COLUMNS = (
     "id", "time", "origin", "account", "user", "endpoint", "model", "model_role", "messages", "prompt", "turns",
@@ -108,7 +108,7 @@ def _hashes(chunk: pa.Table) -> list[npt.NDArray[np.uint32] | None]:
     if "minhash" not in chunk.column_names:
         return [None] * chunk.num_rows
     column = chunk.column("minhash").combine_chunks()
-    rows = iter(column.flatten().to_numpy(zero_copy_only=False).reshape(-1, traffic.MINHASH_SIZE))
+    rows = iter(column.flatten().to_numpy(zero_copy_only=False).reshape(-1, fingerprint.MINHASH_SIZE))
     return [next(rows) if valid else None for valid in column.is_valid().to_pylist()]
 
 
@@ -117,7 +117,7 @@ def _vectors(chunk: pa.Table) -> list[npt.NDArray[np.float32] | None]:
         return [None] * chunk.num_rows
     column = chunk.column("embedding").combine_chunks()
     known = b"".join(item for item in column.to_pylist() if item is not None)
-    rows = np.frombuffer(known, np.int8).reshape(-1, traffic.EMBEDDING_SIZE).astype(np.float32)
+    rows = np.frombuffer(known, np.int8).reshape(-1, fingerprint.EMBEDDING_SIZE).astype(np.float32)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     units = iter(rows / np.maximum(lengths, np.float32(1e-9)))
     vectors = [next(units) if valid else None for valid in column.is_valid().to_pylist()]
@@ -170,7 +170,7 @@ def _tokens(row: Mapping[str, Any]) -> tuple[float, float]:
     if math.isnan(tokens_in) and asked is not None:
         tokens_in = len(asked) / 4
     if math.isnan(tokens_out) and row.get("response") is not None:
-        tokens_out = len(traffic.content_text(_object(row["response"]).get("content"))) / 4
+        tokens_out = len(content.content_text(_object(row["response"]).get("content"))) / 4
     return tokens_in, tokens_out
 
 
@@ -181,11 +181,11 @@ def _answered(status: int | None, output: float) -> bool:
 
 def _texts(messages: list[dict[str, Any]], row: Mapping[str, Any]) -> tuple[str, str]:
     system = " ".join(
-        traffic.content_text(message.get("content"))
+        content.content_text(message.get("content"))
         for message in messages
         if message.get("role") in ("system", "developer")
     )
-    return system, traffic.text_of({"messages": messages, "prompt": _json(row.get("prompt"))})
+    return system, content.text_of({"messages": messages, "prompt": _json(row.get("prompt"))})
 
 
 def _ends(text: str) -> str:

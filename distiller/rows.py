@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from gateway.ledger.content import content_text
 from gateway.ledger.identifiers import to_rfc3339
-from gateway.ledger.traffic import content_text
 
 
 @dataclass(frozen=True)

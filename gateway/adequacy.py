@@ -6,10 +6,10 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.ledger.content import text_of
 from gateway.ledger.distance import Distance
 from gateway.ledger.errors import LedgerError
 from gateway.ledger.registry import Student
-from gateway.ledger.traffic import text_of
 from gateway.protocol.requests import InferenceRequest
 
 logger = logging.getLogger(__name__)

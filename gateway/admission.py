@@ -30,7 +30,7 @@ def check_rate(limiter: RequestLimiter, key: Key) -> tuple[HeaderList, RateLimit
     """Take one request from the key's allowance; return the answer's headers, and the refusal when it is used up."""
     if key.requests_per_minute is None:
         return [], None
-    allowance = limiter.take(key.id, key.requests_per_minute)
+    allowance = limiter.take(key.family, key.requests_per_minute)
     if allowance.taken:
         return rate_headers(allowance), None
     text = (

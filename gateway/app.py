@@ -30,11 +30,10 @@ from gateway.errors import GatewayError, InternalError, NotRecorded, UnknownPath
 from gateway.fleet.backends import Fleet
 from gateway.fleet.connection import UpstreamClient
 from gateway.fleet.health import HealthPoller
-from gateway.ledger import metric_files
+from gateway.ledger import metric_files, secret
 from gateway.ledger.control import ControlState
 from gateway.ledger.errors import LedgerError
 from gateway.ledger.identifiers import uuid7
-from gateway.ledger.keys import installation_secret
 from gateway.ledger.spool import SpoolWriter
 from gateway.limits.bucket import RequestLimiter
 from gateway.metrics import GatewayMetrics
@@ -57,11 +56,15 @@ logger = logging.getLogger(__name__)
 
 
 class Worker:
-    """A worker's collaborators and how long they live: `start` and `stop` on the event loop that serves requests."""
+    """A worker's collaborators and how long they live: `start` and `stop` on the event loop that serves requests.
+
+    `LedgerError` with the remedy when the installation's secret can't be read: without it every key would be a 401.
+    """
 
     def __init__(self, settings: Settings, slot: str) -> None:
         self.settings = settings
         self.slot = slot
+        self._secret = secret.read(settings.data_dir)  # made by the parent: a worker never makes one of its own
         self.metrics = GatewayMetrics()
         self.fleet = Fleet()
         self._adequacy = AdequacyFiles()
@@ -82,7 +85,7 @@ class Worker:
         self.client = UpstreamClient()
         self.pipeline = Pipeline(
             self.settings.gateway,
-            installation_secret(self.settings.data_dir),
+            self._secret,
             self.control,
             lambda: self.catalogue,
             RequestLimiter(self.settings.gateway.workers),

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -16,6 +17,7 @@ from gateway.ledger.accounts import Account
 from gateway.ledger.control import ControlState
 from gateway.ledger.database import Database
 from gateway.ledger.errors import LedgerError
+from gateway.ledger.identifiers import now
 from gateway.ledger.keys import Key, hash_key
 
 POLL_S = 0.2
@@ -120,8 +122,13 @@ class ControlFollower:
             self._database.close()
 
 
-def authenticate(headers: dict[bytes, bytes], secret: bytes, state: ControlState) -> tuple[Account, Key]:
-    """Return the account and key of a bearer token; `Unauthenticated` only for an unknown or revoked key."""
+def authenticate(
+    headers: dict[bytes, bytes], secret: bytes, state: ControlState, moment: datetime | None = None
+) -> tuple[Account, Key]:
+    """Return the account and key of a bearer token; `Unauthenticated` only for an unknown, revoked or expired key.
+
+    Whether a key has expired is asked of `moment`, by default the present one.
+    """
     scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
     token = token.strip()
     if scheme.lower() != b"bearer" or not token:
@@ -130,4 +137,8 @@ def authenticate(headers: dict[bytes, bytes], secret: bytes, state: ControlState
     account = state.accounts.get(key.account) if key is not None else None
     if key is None or account is None:
         raise Unauthenticated("Incorrect API key provided: ask the operator of this service for a valid one.")
+    if key.expires is not None and key.is_over(
+        moment or now()
+    ):  # at the moment itself, not when the state is next loaded
+        raise Unauthenticated("This API key has expired: ask the operator of this service for a new one.")
     return account, key

@@ -22,7 +22,7 @@ import click
 
 from gateway.ledger.database import Database, open_database
 from gateway.ledger.errors import LedgerError
-from gateway.ledger.identifiers import to_rfc3339
+from gateway.ledger.identifiers import from_rfc3339, to_rfc3339
 from gateway.settings import Settings, SettingsError, load_settings
 
 
@@ -93,8 +93,12 @@ def standard_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+# The pattern bounds what is read, so that no length of time overflows a date.
+DURATION = r"[1-9]\d{0,4}[smhd]"
+
+
 class Duration(click.ParamType[timedelta]):
-    """A duration such as `30m`, `12h` or `7d`."""
+    """A length of time such as `30m`, `12h` or `7d`; none is no length."""
 
     name = "duration"
 
@@ -102,11 +106,26 @@ class Duration(click.ParamType[timedelta]):
         """Read the text; fail with an example when it is something else."""
         if isinstance(value, timedelta):
             return value
-        match = re.fullmatch(r"(\d+)([smhd])", str(value))
-        if match is None:
-            self.fail(f"{value!r} is no duration: write for example 30m, 12h or 7d", param, ctx)
-        unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[match.group(2)]
-        return timedelta(**{unit: int(match.group(1))})
+        text = str(value)
+        if not re.fullmatch(DURATION, text):
+            self.fail(f"{value!r} is no length of time: write for example 30m, 12h or 7d", param, ctx)
+        unit = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}[text[-1]]
+        return timedelta(**{unit: int(text[:-1])})
+
+
+class Moment(click.ParamType[datetime]):
+    """A moment in RFC 3339, such as `2026-12-01T00:00:00Z`."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Read the text; fail with an example when it is something else."""
+        if isinstance(value, datetime):
+            return value
+        try:
+            return from_rfc3339(str(value))
+        except (ValueError, OverflowError):
+            self.fail(f"{value!r} is no moment: write for example 2026-12-01T00:00:00Z", param, ctx)
 
 
 def _plain(value: object) -> object:

@@ -4,8 +4,8 @@ GatewayError
 ├── Refused                    the request can't be served as it is
 │   ├── BadRequest             400  bad JSON or parameters
 │   │   └── UnsupportedParameter  400  an extension that gives away more than OpenAI's API does
-│   ├── Unauthenticated        401  an unknown or revoked key, and nothing else
-│   ├── PermissionDenied       403  the account is suspended; the text does not say which rule fired
+│   ├── Unauthenticated        401  an unknown, revoked or expired key, and nothing else
+│   ├── PermissionDenied       403  account suspended, endpoint out of scope; the text does not say which
 │   ├── ModelNotFound          404  unknown, or not the caller's: the same reply for both
 │   ├── UnknownPath            404  no such path here
 │   ├── WrongMethod            405
@@ -95,14 +95,14 @@ class UnsupportedParameter(BadRequest):
 
 
 class Unauthenticated(Refused):
-    """No key, or one that is unknown or revoked."""
+    """No key, or one that is unknown, revoked or expired."""
 
     status = 401
     code = "invalid_api_key"
 
 
 class PermissionDenied(Refused):
-    """The account may not call."""
+    """The account may not call, or its key not this endpoint."""
 
     status = 403
     type = "permission_denied"

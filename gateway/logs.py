@@ -1,15 +1,21 @@
-"""JSON logs on stderr: one object per line, the same fields in every process."""
+"""JSON logs on stderr: one object per line, the same fields in every process, and no credential in any.
+
+None is logged on purpose; but an exception's text may quote a header, so whatever looks like a key, a token or an
+`Authorization` header is cut from the finished line.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 
 from gateway.ledger.identifiers import to_rfc3339
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message", "taskName"}
+_CREDENTIAL = re.compile(r"\b((?:sk|op)-|(?:bearer|basic) +)[\w.~+/=-]{8,}", re.IGNORECASE)
 
 
 class JsonFormatter(logging.Formatter):
@@ -31,7 +37,7 @@ class JsonFormatter(logging.Formatter):
         line |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=False)
+        return _CREDENTIAL.sub(r"\1…", json.dumps(line, default=str, ensure_ascii=False))
 
 
 def configure(process: str, level: int = logging.INFO) -> None:

@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from gateway import admin
 from gateway.ledger import alerts, metric_files
 from gateway.ledger.database import Database, open_database
+from gateway.ledger.keys import ensure_secret
 from gateway.settings import Settings
 
 GROUP = "spiritsafe.operator_apps"
@@ -78,8 +79,10 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT."""
     database = open_database(settings.database_url)
-    app = create_app(settings, database)
     try:
+        with database.read() as connection:
+            ensure_secret(connection, settings.data_dir)
+        app = create_app(settings, database)
         uvicorn.run(
             app,
             host=settings.operator.host,

@@ -25,7 +25,8 @@ from gateway.protocol.exchange import Exchange, Route
 from gateway.protocol.preferences import parse_preferences
 from gateway.protocol.requests import Endpoint, InferenceRequest, parse_request
 from gateway.recording import Recorder
-from gateway.routing import AUTO, Candidate, Catalogue, RouteDecision, Router, RouteRequest
+from gateway.routing import AUTO, Candidate, Catalogue, Models, RouteDecision, Router, RouteRequest
+from gateway.scopes import bound_output, check_endpoint
 from gateway.settings import GatewaySettings
 from gateway.streaming import Deadlines, Relay
 
@@ -65,24 +66,26 @@ class Pipeline:
         exchange = new_exchange("chat.completions", call)
         try:
             state = self.control.current()
-            account, _ = authenticate(exchange.headers, self.secret, state)
+            account, key = authenticate(exchange.headers, self.secret, state)
             check_enforcement(state, account)
-            answer = self._models(name, account.operator)
+            answer = self._models(name, account.operator, key.scope.models)
             call.answer(200, base_headers(exchange), json.dumps(answer).encode())
         except GatewayError as error:
             self._refuse(exchange, call, error)
 
-    def _models(self, name: str | None, operator: bool) -> dict[str, Any]:
+    def _models(self, name: str | None, operator: bool, models: Models) -> dict[str, Any]:
         catalogue = self.catalogue()
+        automatic = [AUTO] if catalogue.has_automatic(models) else []
         if name is not None:
-            return model_object(name if name == AUTO else catalogue.named(name, operator).name)
-        names = [AUTO, *(candidate.name for candidate in catalogue.visible(operator))]
+            return model_object(name if name in automatic else catalogue.named(name, operator, models).name)
+        names = [*automatic, *(candidate.name for candidate in catalogue.visible(operator, models))]
         return {"object": "list", "data": [model_object(found) for found in names]}
 
     async def _serve(self, exchange: Exchange, call: Call) -> None:
         check_form(exchange.headers, self.settings.max_body_bytes)
         state = self.control.current()
         exchange.account, exchange.key = authenticate(exchange.headers, self.secret, state)
+        check_endpoint(exchange.key.scope, exchange.endpoint)
         request = await self._read(exchange, call)
         diverted = self._admit(exchange, state)
         candidate = self._route(exchange, request, diverted)
@@ -93,7 +96,9 @@ class Pipeline:
     async def _read(self, exchange: Exchange, call: Call) -> InferenceRequest:
         raw = await call.body(self.settings.max_body_bytes, self.settings.body_timeout_s)
         exchange.timing.body_read = time.perf_counter()
-        request = parse_request(exchange.endpoint, raw)
+        assert exchange.key is not None
+        scope = exchange.key.scope
+        request = bound_output(scope, parse_request(exchange.endpoint, raw, extensions=scope.extensions))
         # Only with the wish not to be logged understood may the content reach the record.
         exchange.preferences = parse_preferences(exchange.headers)
         exchange.request = request
@@ -112,13 +117,14 @@ class Pipeline:
         return diverted
 
     def _route(self, exchange: Exchange, request: InferenceRequest, diverted: bool) -> Candidate:
-        catalogue = self.catalogue()
+        assert exchange.account is not None
+        assert exchange.key is not None
+        catalogue, models = self.catalogue(), exchange.key.scope.models
         if request.model == AUTO:
             wanted = RouteRequest(request, exchange.preferences, diverted)
-            decision = self.router.choose(wanted, catalogue.automatic())
+            decision = self.router.choose(wanted, catalogue.automatic(models, diverted=diverted))
         else:
-            assert exchange.account is not None
-            candidate = catalogue.named(request.model, exchange.account.operator)
+            candidate = catalogue.named(request.model, exchange.account.operator, models)
             decision = RouteDecision(candidate, "pinned", candidate.student.task if candidate.student else None)
         exchange.route = route_of(decision)
         return decision.candidate

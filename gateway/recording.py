@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 from gateway.errors import NotRecorded
+from gateway.ledger.content import text_of
 from gateway.ledger.errors import SpoolUnavailable
 from gateway.ledger.fingerprint import embedding, minhash
 from gateway.ledger.identifiers import rfc3339_of
 from gateway.ledger.spool import SpoolWriter
-from gateway.ledger.traffic import text_of
 from gateway.metrics import GatewayMetrics
 from gateway.protocol.exchange import Exchange
 from gateway.protocol.origin import ClientOrigin, header_fingerprint
@@ -121,8 +121,8 @@ class Recorder:
         if request is None or request.stream or exchange.route is None or timing.forwarded is None:
             return 0
         made = int(self._pace.get(exchange.route.model, 0.0) * (time.perf_counter() - timing.forwarded))
-        most = request.body.get("max_completion_tokens") or request.body.get("max_tokens")
-        return min(made, most) if isinstance(most, int) else made
+        most = request.maximum_output
+        return made if most is None else min(made, most)
 
     def _client(self, exchange: Exchange) -> dict[str, Any]:
         headers = exchange.headers

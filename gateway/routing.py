@@ -16,6 +16,7 @@ from gateway.protocol.requests import InferenceRequest
 from gateway.settings import ModelSettings, Settings
 
 AUTO = "auto"
+Models = tuple[str, ...] | None  # what a key's scope names; None: all
 
 Reason = Literal[
     "pinned", "adequate", "no_student", "not_task", "too_far", "unhealthy", "policy", "stakes", "quality_floor"
@@ -129,28 +130,42 @@ class Catalogue:
     students: tuple[Candidate, ...]
     teacher: Candidate
 
-    def automatic(self) -> list[Candidate]:
-        """Return the candidates of `auto`: the promoted students and the teacher."""
-        promoted = [candidate for candidate in self.students if _state(candidate) == "promoted"]
+    def automatic(self, models: Models = None, *, diverted: bool = False) -> list[Candidate]:
+        """Return the candidates of `auto`: the promoted students among the key's `models`, and the teacher.
+
+        `ModelNotFound` where the teacher is not among them, because `auto` promises an answer and falls back to it. A
+        diversion reaches every student: a scope is no way around it.
+        """
+        if not self.has_automatic(models):
+            raise ModelNotFound(AUTO)
+        among = None if diverted else models
+        promoted = [c for c in self.students if _state(c) == "promoted" and in_scope(c, among)]
         return [*promoted, self.teacher]
 
-    def named(self, name: str, operator: bool) -> Candidate:
+    def has_automatic(self, models: Models = None) -> bool:
+        """May a key of these models ask for `auto`?"""
+        return in_scope(self.teacher, models)
+
+    def named(self, name: str, operator: bool, models: Models = None) -> Candidate:
         """Return the model that a caller pinned; `ModelNotFound` for an unknown one and for one that is not theirs.
 
         `NAME` is a student's promoted version, else its newest; only operators' accounts may call what is not promoted.
         """
-        if name in self.base:
+        if name in self.base and in_scope(self.base[name], models):
             return self.base[name]
-        visible = [candidate for candidate in self.students if operator or _state(candidate) == "promoted"]
-        matching = [candidate for candidate in visible if name in _names(candidate)]
+        matching = [candidate for candidate in self._students(operator, models) if name in _names(candidate)]
         promoted = [candidate for candidate in matching if _state(candidate) == "promoted"]
         for candidate in promoted or matching:
             return candidate
         raise ModelNotFound(name)
 
-    def visible(self, operator: bool) -> list[Candidate]:
+    def visible(self, operator: bool, models: Models = None) -> list[Candidate]:
         """Return the models that a caller may name."""
-        return [*self.base.values(), *(c for c in self.students if operator or _state(c) == "promoted")]
+        base = [candidate for candidate in self.base.values() if in_scope(candidate, models)]
+        return [*base, *self._students(operator, models)]
+
+    def _students(self, operator: bool, models: Models) -> list[Candidate]:
+        return [c for c in self.students if (operator or _state(c) == "promoted") and in_scope(c, models)]
 
     def pools(self) -> list[tuple[str, Pool]]:
         """Return every model's pool of backends."""
@@ -185,6 +200,11 @@ def _student_candidate(student: Student, settings: Settings, fleet: Fleet, files
     bound = found if isinstance(found, (int, float)) else None
     rule = files.of(student) if student.state == "promoted" else None
     return Candidate(student.reference, "student", pool, prices, teacher, student, rule, bound)
+
+
+def in_scope(candidate: Candidate, models: Models) -> bool:
+    """Is the candidate, by its own name or as a version of a student, among the models of a key?"""
+    return models is None or any(name in models for name in _names(candidate))
 
 
 def _state(candidate: Candidate) -> str | None:

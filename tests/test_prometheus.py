@@ -71,7 +71,7 @@ def stream_once(up: Up) -> None:
     database = open_database(f"sqlite:///{data_dir / 'control.sqlite'}")
     with database.write() as connection:
         accounts.create(connection, accounts.new(ACCOUNT), "test")
-        _, key = keys.create(connection, keys.installation_secret(data_dir), ACCOUNT, "test")
+        _, key = keys.create(connection, keys.ensure_secret(connection, data_dir), ACCOUNT, "test")
     database.close()
     url = up.until("gateway-w0", state="ready").url
     client = openai.OpenAI(base_url=f"{url}/v1", api_key=key, timeout=30, max_retries=4)

@@ -1,1 +1,1 @@
-"""What the benchmarks of the data plane share: a scripted upstream, a load generator, the contestants, and accounting."""
+"""What the benchmarks of the data plane share: a scripted upstream, a load generator, contestants, accounting."""

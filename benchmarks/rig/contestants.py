@@ -127,7 +127,7 @@ def prepare(data_dir: Path) -> str:
     database = open_database(f"sqlite:///{data_dir / 'control.sqlite'}")
     with database.write() as connection:
         accounts.create(connection, accounts.new("bench"), "benchmark")
-        _, key = keys.create(connection, keys.installation_secret(data_dir), "bench", "benchmark", 100_000_000)
+        _, key = keys.create(connection, keys.ensure_secret(connection, data_dir), "bench", "benchmark", 100_000_000)
     database.close()
     return key
 
@@ -149,7 +149,8 @@ http {{
   upstream vllm {{ server {upstream_url.removeprefix("http://")}; keepalive 1024; keepalive_requests 100000000; }}
   server {{
     listen 127.0.0.1:{port} backlog=4096;
-    location / {{ proxy_pass http://vllm; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off; }}
+    proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering off;
+    location / {{ proxy_pass http://vllm; }}
   }}
 }}
 """

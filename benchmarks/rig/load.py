@@ -112,7 +112,8 @@ class Load:
         """Open a connection."""
         parts = urlsplit(self.url)
         loop = asyncio.get_running_loop()
-        _, client = await loop.create_connection(lambda: Client(tally, self.stream), parts.hostname, parts.port)
+        host, port = parts.hostname or "127.0.0.1", parts.port or 80
+        _, client = await loop.create_connection(lambda: Client(tally, self.stream), host, port)
         return client
 
     def request(self, number: int) -> bytes:

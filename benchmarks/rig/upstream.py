@@ -1,4 +1,4 @@
-"""A stand-in for vLLM that costs little: every answer is the same bytes, at a pace. `python -m benchmarks.rig.upstream`.
+"""A stand-in for vLLM that costs little: every answer is the same bytes, at a pace.
 
 The real one would take all of both cores; what is measured here is what stands in front of it.
 """

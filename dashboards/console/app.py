@@ -23,7 +23,7 @@ from dashboards.console.traffic import Traffic
 from dashboards.console.visit import Console, LogInNeeded, Refused, go
 from gateway.ledger.database import Database
 from gateway.ledger.errors import LedgerError, NotFound
-from gateway.ledger.keys import installation_secret
+from gateway.ledger.keys import ensure_secret
 from gateway.ledger.lake import Lake
 from gateway.settings import Settings
 
@@ -47,7 +47,8 @@ def mount(app: FastAPI, settings: Settings, database: Database) -> None:
 def create_console(settings: Settings, database: Database) -> FastAPI:
     """Build the console as an application of its own, so that its errors are pages and the admin API's stay JSON."""
     console = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
-    sessions = Sessions(installation_secret(settings.data_dir), settings.operator.session_hours)
+    with database.read() as connection:
+        sessions = Sessions(ensure_secret(connection, settings.data_dir), settings.operator.session_hours)
     console.state.console = Console(
         settings=settings,
         database=database,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.ledger.traffic import content_text
+from gateway.ledger.content import content_text
 
 BLOCK = "█"
 LONGEST = 12  # a longer word is drawn no longer, so that rare long words don't stand out by their length

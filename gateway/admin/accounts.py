@@ -5,7 +5,16 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from gateway.admin.access import Actor, House
-from gateway.admin.schemas import AccountRow, CreatedKey, EnforcementRow, KeyRow, NewAccount, NewKey
+from gateway.admin.schemas import (
+    AccountRow,
+    CreatedKey,
+    EnforcementRow,
+    KeyEnd,
+    KeyRow,
+    NewAccount,
+    NewKey,
+    Rotation,
+)
 from gateway.ledger import accounts, consents, enforcement, keys
 
 router = APIRouter(tags=["accounts"])
@@ -39,10 +48,34 @@ def list_keys(house: House, account: str | None = None) -> list[KeyRow]:
 @router.post("/keys", status_code=201)
 def create_key(body: NewKey, house: House, actor: Actor) -> CreatedKey:
     """Create a key for an account; the answer is the only place where the key is ever shown."""
-    secret = keys.installation_secret(house.settings.data_dir)
     with house.database.write() as connection:
-        row, key = keys.create(connection, secret, body.account, actor, body.requests_per_minute)
-    return CreatedKey(id=row.id, account=row.account, key=key)
+        row, key = keys.create(
+            connection,
+            keys.ensure_secret(connection, house.settings.data_dir),
+            body.account,
+            actor,
+            body.requests_per_minute,
+            scope=keys.Scope(**body.scope.model_dump()),
+            expires=body.expires,
+        )
+    return CreatedKey(id=row.id, account=row.account, key=key, expires=row.expires)
+
+
+@router.post("/keys/{key_id}/rotate", status_code=201)
+def rotate_key(key_id: str, body: Rotation, house: House, actor: Actor) -> CreatedKey:
+    """Make a key's successor, shown here only; both are accepted until the old one's grace is over."""
+    with house.database.write() as connection:
+        pepper = keys.ensure_secret(connection, house.settings.data_dir)
+        row, key = keys.rotate(connection, pepper, key_id, actor, body.grace)
+    return CreatedKey(id=row.id, account=row.account, key=key, expires=row.expires)
+
+
+@router.post("/keys/{key_id}/expire")
+def expire_key(key_id: str, body: KeyEnd, house: House, actor: Actor) -> KeyRow:
+    """Let a key end in a length of time or at a moment, which every worker keeps to the millisecond."""
+    with house.database.write() as connection:
+        end = keys.end_of(body.within, body.at)
+        return KeyRow.model_validate(keys.expire(connection, key_id, end, actor))
 
 
 @router.delete("/keys/{key_id}")

@@ -6,27 +6,24 @@ import re
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
-from gateway.command import Duration
+from gateway.command import DURATION, Duration
 from gateway.ledger.enforcement import DEFAULT_DURATION
 from gateway.ledger.identifiers import to_rfc3339
+from gateway.ledger.keys import GRACE
 
 Time = Annotated[datetime, PlainSerializer(to_rfc3339, return_type=str)]
 
 
-# The pattern bounds what reaches the parser, so that no length of time overflows a date.
-_LENGTH = r"[1-9]\d{0,4}[smhd]"
-
-
 def _parse(text: object) -> timedelta:
-    if not isinstance(text, str) or not re.fullmatch(_LENGTH, text):
+    if not isinstance(text, str) or not re.fullmatch(DURATION, text):
         raise ValueError(f"{text!r} is no length of time: write for example 30m, 12h or 7d")
     return Duration().convert(text, None, None)
 
 
 Length = Annotated[
-    timedelta, BeforeValidator(_parse), WithJsonSchema({"type": "string", "pattern": f"^{_LENGTH}$", "default": "7d"})
+    timedelta, BeforeValidator(_parse), WithJsonSchema({"type": "string", "pattern": f"^{DURATION}$", "example": "7d"})
 ]
 
 
@@ -77,15 +74,41 @@ class AccountRow(Shown):
     enforcement: EnforcementRow | None = None
 
 
+class KeyScope(Shown):
+    """What a key may do: models, endpoints and tokens of output (null: no bound), and parameters beyond OpenAI's."""
+
+    model_config = ConfigDict(from_attributes=True, extra="forbid")
+
+    models: tuple[str, ...] | None = None
+    endpoints: tuple[str, ...] | None = None
+    maximum_output: int | None = None
+    extensions: bool = False
+
+
 class NewKey(Body):
-    """A key to create for an account."""
+    """A key to create for an account; it ends at `expires`, or never."""
 
     account: str
     requests_per_minute: Annotated[int, Field(ge=1)] | None = None
+    scope: KeyScope = KeyScope()
+    expires: AwareDatetime | None = None
+
+
+class Rotation(Body):
+    """For how long the old key is accepted beside its successor."""
+
+    grace: Length = GRACE
+
+
+class KeyEnd(Body):
+    """When a key is to end: in a length of time, or at a moment."""
+
+    within: Annotated[Length | None, Field(alias="in")] = None
+    at: AwareDatetime | None = None
 
 
 class KeyRow(Shown):
-    """A key without the key; `hint` is its last four characters."""
+    """A key without the key; `hint` is its last four characters, `family` the first key of its line of rotations."""
 
     id: str
     account: str
@@ -93,6 +116,9 @@ class KeyRow(Shown):
     created: Time
     revoked: Time | None
     requests_per_minute: int | None
+    expires: Time | None
+    scope: KeyScope
+    family: str
 
 
 class CreatedKey(BaseModel):
@@ -101,6 +127,7 @@ class CreatedKey(BaseModel):
     id: str
     account: str
     key: str
+    expires: Time | None
 
 
 class AlertRow(Shown):

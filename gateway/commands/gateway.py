@@ -17,7 +17,7 @@ from gateway import logs
 from gateway.command import Context, standard_options
 from gateway.house.process import LEASH
 from gateway.ledger.database import open_database
-from gateway.ledger.keys import installation_secret
+from gateway.ledger.keys import ensure_secret
 from gateway.protocol.listener import reserve
 from gateway.settings import GatewaySettings, Settings, ensure_file
 
@@ -55,8 +55,12 @@ def gateway(context: Context, host: str | None, port: int | None, workers: int |
 
 def _prepare(settings: Settings) -> None:
     """Make what workers only read: the control plane and the secret of the installation."""
-    open_database(settings.database_url).close()
-    installation_secret(settings.data_dir)
+    database = open_database(settings.database_url)
+    try:
+        with database.read() as connection:
+            ensure_secret(connection, settings.data_dir)
+    finally:
+        database.close()
 
 
 @dataclass

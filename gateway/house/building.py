@@ -24,7 +24,7 @@ from gateway.ledger import house_status, metric_files, registry
 from gateway.ledger.database import Database, open_database
 from gateway.ledger.house_status import HouseStatus, Kind, ProcessStatus
 from gateway.ledger.identifiers import now
-from gateway.ledger.keys import installation_secret
+from gateway.ledger.keys import ensure_secret
 from gateway.protocol.listener import reserve
 from gateway.settings import Settings
 
@@ -54,9 +54,10 @@ class House:
             database = open_database(self._settings.database_url)
             try:
                 self._check(database)
-                # The workers read the secret at the same moment, so it is made before them. A socket that is bound and
-                # does not listen keeps the endpoint's address ours while workers come and go.
-                installation_secret(self._settings.data_dir)
+                # The workers only read the secret. A socket that is bound and does not listen keeps the endpoint's
+                # address ours while workers come and go.
+                with database.read() as connection:
+                    ensure_secret(connection, self._settings.data_dir)
                 with reserve(self._settings.gateway.host, self._plan.gateway_port):
                     asyncio.run(self._keep(database))
             finally:

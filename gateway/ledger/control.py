@@ -13,8 +13,8 @@ from gateway.ledger.database import Database
 class ControlState:
     """One consistent view: `keys` by keyed hash without the revoked, `enforcement` by account, the served `students`.
 
-    `loaded_at` is `time.monotonic()` at the moment of reading; enforcement may end later than that, so its `until` is
-    compared again at each request.
+    `loaded_at` is `time.monotonic()` at the moment of reading; keys and enforcement may end later than that, so their
+    `expires` and `until` are compared again at each request.
     """
 
     revision: int

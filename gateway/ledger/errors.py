@@ -6,7 +6,8 @@ LedgerError
 ├── Forbidden         the rules of the data or of the people do not allow it
 ├── InvalidValue      a value that no setting or command would accept
 ├── SpoolUnavailable  the spool can't take a record (disk full, read-only, closed)
-└── Corrupt           stored bytes do not match their checksum
+├── Corrupt           stored bytes do not match their checksum
+└── SecretLost        the installation's secret is missing, damaged, or not the one that its keys were made with
 """
 
 
@@ -36,3 +37,7 @@ class SpoolUnavailable(LedgerError):
 
 class Corrupt(LedgerError):
     """Stored bytes do not match their checksum."""
+
+
+class SecretLost(LedgerError):
+    """The installation's secret is missing, damaged, or not the one that its keys were made with."""

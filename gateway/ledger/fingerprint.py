@@ -20,8 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gateway.ledger.traffic import EMBEDDING_SIZE, MINHASH_SIZE, content_text, text_of
+from gateway.ledger.content import content_text, text_of
 
+MINHASH_SIZE = 64
+EMBEDDING_SIZE = 128
 SHINGLE = 3
 # Longer texts are read at both ends only, so that a huge prompt can't hold up its worker.
 LONGEST = 20_000

@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from gateway.ledger.fingerprint import EMBEDDING_SIZE, MINHASH_SIZE
 from gateway.ledger.identifiers import from_rfc3339, now, to_rfc3339
 from gateway.ledger.validation import validate as validate
 
-MINHASH_SIZE = 64
-EMBEDDING_SIZE = 128
 _INT64 = 2**63
 _COMPACT = json.JSONEncoder(separators=(",", ":"), default=str)
 
@@ -116,31 +115,6 @@ def from_row(row: Mapping[str, Any]) -> dict[str, Any]:
     if fingerprint:
         record["fingerprint"] = fingerprint
     return record
-
-
-def text_of(record: Mapping[str, Any]) -> str:
-    """Return the text of the last user message, or of the prompt; empty where no text is kept."""
-    for message in reversed(_list(record.get("messages"))):
-        if isinstance(message, dict) and message.get("role") == "user":
-            return content_text(message.get("content"))
-    return content_text(record.get("prompt"))
-
-
-def content_text(content: object) -> str:
-    """Return the text of a message's content: a string, or a list of strings and of parts with a `text`."""
-    if isinstance(content, str):
-        return content
-    texts = [part if isinstance(part, str) else _part_text(part) for part in _list(content)]
-    return "\n".join(text for text in texts if text)
-
-
-def _part_text(part: object) -> str:
-    text = part.get("text") if isinstance(part, dict) else None
-    return text if isinstance(text, str) else ""
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 def _to_row(record: Mapping[str, Any], day: str) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -35,6 +37,9 @@ _PLAIN_PARAMETERS = frozenset(
 _PARAMETERS_WITH_TEXT = frozenset(  # they may quote the prompt's words
     ("stop", "response_format", "structured_outputs", "chat_template_kwargs", "suffix")
 )
+# Where a caller says how many tokens an answer may have, and what vLLM assumes where nothing is said.
+_OUTPUT_FIELDS = {"chat.completions": ("max_completion_tokens", "max_tokens"), "completions": ("max_tokens",)}
+_ASSUMED_OUTPUT = {"completions": 16}
 DEEPEST = 128  # levels of nesting
 
 
@@ -43,13 +48,14 @@ _USAGE_WANTED = b',"stream_options":{"include_usage":true,"continuous_usage_stat
 
 @dataclass(slots=True)
 class InferenceRequest:
-    """One request. `raw` are the body's bytes as sent, `body` what they say."""
+    """One request. `raw` are the body's bytes as sent, `body` what they say, `injected` what we add for the backend."""
 
     endpoint: Endpoint
     raw: bytes
     body: dict[str, Any]
     model: str
     stream: bool
+    injected: Mapping[str, Any] | None = None
     _skeleton: str | None = None
 
     @property
@@ -80,6 +86,22 @@ class InferenceRequest:
         return self.body.get("store") is True
 
     @property
+    def output_fields(self) -> tuple[str, ...]:
+        """The fields that bound an answer's tokens, the one to write first."""
+        return _OUTPUT_FIELDS[self.endpoint]
+
+    @property
+    def maximum_output(self) -> int | None:
+        """The most tokens an answer may have by what the backend is told, or None where that says nothing."""
+        told = ((self.injected or self.body).get(name, self.body.get(name)) for name in self.output_fields)
+        return next((value for value in told if type(value) is int), None)
+
+    @property
+    def assumed_output(self) -> float:
+        """The tokens that the backend allows an answer whose caller set no maximum; infinite for all that fits."""
+        return _ASSUMED_OUTPUT.get(self.endpoint, math.inf)
+
+    @property
     def _stream_options(self) -> dict[str, Any]:
         options = self.body.get("stream_options")
         return options if isinstance(options, dict) else {}
@@ -96,20 +118,23 @@ class InferenceRequest:
         return kept
 
     def upstream_body(self, served_name: str) -> bytes:
-        """Return the body for the backend: its name of the model, and for a stream usage in every chunk."""
-        if served_name == self.model:
+        """Return the body for the backend: its name of the model, what we inject, a stream's usage in every chunk."""
+        if served_name == self.model and not self.injected:
             if not self.stream:
                 return self.raw
             if "stream_options" not in self.body:
                 return self.raw.rstrip(b" \t\r\n")[:-1] + _USAGE_WANTED
-        body = {**self.body, "model": served_name}
+        body = {**self.body, **(self.injected or {}), "model": served_name}
         if self.stream:
             body["stream_options"] = {**self._stream_options, "include_usage": True, "continuous_usage_stats": True}
         return orjson.dumps(body)
 
 
-def parse_request(endpoint: Endpoint, raw: bytes) -> InferenceRequest:
-    """Read a body; `BadRequest` or `UnsupportedParameter` for what we look at, the rest is the backend's to judge."""
+def parse_request(endpoint: Endpoint, raw: bytes, *, extensions: bool = False) -> InferenceRequest:
+    """Read a body; `BadRequest` or `UnsupportedParameter` for what we look at, the rest is the backend's to judge.
+
+    With `extensions` the caller's key may use what gives away more than OpenAI's API does.
+    """
     body = _parse_object(raw)
     model = body.get("model")
     if not isinstance(model, str) or not model:
@@ -120,7 +145,8 @@ def parse_request(endpoint: Endpoint, raw: bytes) -> InferenceRequest:
     if not isinstance(body.get("stream_options"), (dict, type(None))):
         raise BadRequest("'stream_options' must be an object.", param="stream_options")
     _check_input(endpoint, body)
-    _check_denied(endpoint, body)
+    if not extensions:
+        _check_denied(endpoint, body)
     _check_metadata(body.get("metadata"))
     return InferenceRequest(endpoint, raw, body, model, bool(stream))
 

@@ -172,7 +172,7 @@ def _messages(caller: Caller, draw: random.Random) -> list[dict[str, str]]:
 
 
 def _accounts(connection: sa.Connection, settings: Settings) -> None:
-    secret = keys.installation_secret(settings.data_dir)
+    secret = keys.ensure_secret(connection, settings.data_dir)
     for caller in CALLERS:
         created = now() - timedelta(days=caller.first_day + 40 if caller.first_day == 28 else caller.first_day)
         accounts.create(connection, Account(caller.name, created, "default"), "cli:root")

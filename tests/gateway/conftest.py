@@ -43,15 +43,17 @@ class RunningGateway:
         with self.database.write() as connection:
             accounts.create(connection, accounts.new(name, operator=operator), "test")
 
-    def key(self, account: str = "acme", requests_per_minute: int | None = None) -> str:
+    def key(
+        self, account: str = "acme", requests_per_minute: int | None = None, scope: keys.Scope | None = None
+    ) -> str:
         """Make a key, with its account where there is none, and wait until the worker knows it."""
         with self.database.read() as connection:
             known = accounts.find(connection, account)
         if known is None:
             self.account(account)
-        secret = keys.installation_secret(self.settings.data_dir)
         with self.database.write() as connection:
-            _, text = keys.create(connection, secret, account, "test", requests_per_minute)
+            pepper = keys.ensure_secret(connection, self.settings.data_dir)
+            _, text = keys.create(connection, pepper, account, "test", requests_per_minute, scope=scope)
         self.synchronise()
         return text
 
@@ -93,6 +95,8 @@ def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> None:
 def running_gateway(settings: Settings) -> Iterator[RunningGateway]:
     """Serve with these settings inside the block."""
     database = open_database(settings.database_url)
+    with database.read() as connection:
+        keys.ensure_secret(connection, settings.data_dir)
     listener = listen("127.0.0.1", 0)
     app = create_app(settings)
     config = server_config(app, grace_s=1)

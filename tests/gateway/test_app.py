@@ -21,6 +21,7 @@ import pytest
 from gateway.ledger import accounts, enforcement, keys, registry
 from gateway.ledger.database import Database
 from gateway.ledger.distance import Distance
+from tests.conftest import ROOT
 from tests.fakes import FakeVllm, chat_stream, fake_vllm
 from tests.gateway.conftest import RunningGateway, eventually, running_gateway, settings_for
 from tests.gateway.test_routing import FAR, ROWS, SYSTEM, student
@@ -215,10 +216,9 @@ def test_a_stopped_worker_finishes_its_answers(tmp_path: Path, vllm: FakeVllm) -
     """SIGTERM lets a stream under way come to its end; afterwards nobody listens and the parent has ended well."""
     vllm.play(*chat_stream("teacher", ["a"] * 10, pause_s=0.1))
     with gateway_command(tmp_path, vllm.url, workers=1) as (parent, url):
-        secret = keys.installation_secret(tmp_path / "data")
         with Database(f"sqlite:///{tmp_path / 'data' / 'control.sqlite'}").write() as connection:
             accounts.create(connection, accounts.new("acme"), "test")
-            _, key = keys.create(connection, secret, "acme", "test")
+            _, key = keys.create(connection, keys.ensure_secret(connection, tmp_path / "data"), "acme", "test")
         time.sleep(0.5)
         client = openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0)
         stream = client.chat.completions.create(model="teacher", messages=HI, stream=True)
@@ -245,3 +245,12 @@ def test_a_worker_without_its_spool_slot_says_so(tmp_path: Path, vllm: FakeVllm)
         with running_gateway(settings) as house:
             assert house.http.get("/ready").status_code == 503
             assert ask(house, key, model="teacher").status_code == 503
+
+
+def test_a_worker_is_light() -> None:
+    """What only migrations, the lake and the detector need is not loaded: pyarrow alone takes 25 MB of every worker."""
+    code = "import sys, gateway.app; print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(result.stdout.split())
+    assert "gateway.pipeline" in loaded
+    assert {"alembic", "pyarrow", "pandas", "sklearn", "scipy", "deltalake"} & loaded == set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from gateway.errors import NoControlState, Unauthenticated
 from gateway.ledger import accounts, keys
 from gateway.ledger.control import ControlState, load
 from gateway.ledger.database import Database, open_database
+from gateway.ledger.identifiers import now
 
 SECRET = b"s" * 32
 
@@ -43,7 +45,7 @@ def test_a_key_names_its_account(database: Database) -> None:
     """A bearer token is looked up by its keyed hash; the scheme's case does not matter."""
     key, text = make_key(database)
     for scheme in ("Bearer", "bearer", "BEARER"):
-        account, found = authenticate(headers(f"{scheme} {text}"), SECRET, load(database))
+        account, found = authenticate(headers(f"{scheme} {text}"), SECRET, load(database), now())
         assert (account.name, found.id) == ("acme", key.id)
 
 
@@ -52,9 +54,9 @@ def test_anything_else_is_unauthenticated(database: Database, value: str) -> Non
     """No key, no scheme, an unknown key: 401."""
     make_key(database)
     with pytest.raises(Unauthenticated):
-        authenticate(headers(value), SECRET, load(database))
+        authenticate(headers(value), SECRET, load(database), now())
     with pytest.raises(Unauthenticated):
-        authenticate({}, SECRET, load(database))
+        authenticate({}, SECRET, load(database), now())
 
 
 def test_a_revoked_key_is_unknown_at_the_next_poll(database: Database) -> None:
@@ -62,12 +64,36 @@ def test_a_revoked_key_is_unknown_at_the_next_poll(database: Database) -> None:
     key, text = make_key(database)
     following = follower(database)
     following.poll()
-    authenticate(headers(f"Bearer {text}"), SECRET, following.current())
+    authenticate(headers(f"Bearer {text}"), SECRET, following.current(), now())
     with database.write() as connection:
         keys.revoke(connection, key.id, "test")
     following.poll()
     with pytest.raises(Unauthenticated):
-        authenticate(headers(f"Bearer {text}"), SECRET, following.current())
+        authenticate(headers(f"Bearer {text}"), SECRET, following.current(), now())
+
+
+def test_a_key_ends_at_the_moment_it_was_told(database: Database) -> None:
+    """Between two loads of the state: good a millisecond before its end, 401 with the reason at it."""
+    end = now() + timedelta(hours=1)
+    with database.write() as connection:
+        _, text = keys.create(connection, SECRET, "acme", "test", expires=end)
+    state = load(database)
+    authenticate(headers(f"Bearer {text}"), SECRET, state, end - timedelta(milliseconds=1))
+    with pytest.raises(Unauthenticated, match="has expired"):
+        authenticate(headers(f"Bearer {text}"), SECRET, state, end)
+
+
+def test_a_rotation_accepts_both_for_the_grace(database: Database) -> None:
+    """Old and new until the old one's end, then the new one alone."""
+    key, old = make_key(database)
+    with database.write() as connection:
+        _, new = keys.rotate(connection, SECRET, key.id, "test", timedelta(hours=24))
+    state, later = load(database), now() + timedelta(hours=24, seconds=1)
+    for text in (old, new):
+        authenticate(headers(f"Bearer {text}"), SECRET, state, now())
+    authenticate(headers(f"Bearer {new}"), SECRET, state, later)
+    with pytest.raises(Unauthenticated):
+        authenticate(headers(f"Bearer {old}"), SECRET, state, later)
 
 
 def test_without_a_first_state_nothing_is_decided(tmp_path: Path) -> None:
@@ -108,7 +134,7 @@ def test_a_dead_control_plane_serves_its_last_state_for_a_time(
         Path(f"{path}{extra}").unlink(missing_ok=True)
     destroy(path)
     following.poll()
-    account, _ = authenticate(headers(f"Bearer {text}"), SECRET, following.current())
+    account, _ = authenticate(headers(f"Bearer {text}"), SECRET, following.current(), now())
     assert account.name == "acme"
     time.sleep(0.35)
     following.poll()
@@ -129,7 +155,7 @@ def test_a_control_plane_that_comes_back_is_followed_again(database: Database, t
     restored = open_database(database.url)
     _, text = make_key(restored)
     following.poll()
-    assert authenticate(headers(f"Bearer {text}"), SECRET, following.current())[0].name == "acme"
+    assert authenticate(headers(f"Bearer {text}"), SECRET, following.current(), now())[0].name == "acme"
 
 
 def test_the_thread_follows_and_reports(database: Database) -> None:
@@ -144,7 +170,7 @@ def test_the_thread_follows_and_reports(database: Database) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         assert seen[-1] is following.current()
-        assert authenticate(headers(f"Bearer {text}"), SECRET, following.current())
+        assert authenticate(headers(f"Bearer {text}"), SECRET, following.current(), now())
     finally:
         following.stop()
 
@@ -158,7 +184,7 @@ def test_models_that_fail_do_not_hold_up_a_revocation(database: Database) -> Non
 
     following = ControlFollower(database.url, 300.0, fail)
     following.poll()
-    authenticate(headers(f"Bearer {text}"), SECRET, following.current())
+    authenticate(headers(f"Bearer {text}"), SECRET, following.current(), now())
     with database.write() as connection:
         keys.revoke(connection, key.id, "test")
     following.poll()

@@ -61,10 +61,11 @@ def test_known_errors_are_one_line_and_an_exit_status(config: str, tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("30s", timedelta(seconds=30)), ("12h", timedelta(hours=12)), ("7d", timedelta(days=7)), ("soon", None)],
+    [("30s", timedelta(seconds=30)), ("12h", timedelta(hours=12)), ("7d", timedelta(days=7))]
+    + [(text, None) for text in ("soon", "0d", "-1d", "7", "1000000d", "")],
 )
 def test_durations_are_a_number_and_a_unit(text: str, expected: timedelta | None) -> None:
-    """`7d` is seven days; anything else fails with an example."""
+    """`7d` is seven days; anything else, no time and more than any date holds fail with an example."""
     if expected is None:
         with pytest.raises(click.BadParameter, match="for example"):
             Duration().convert(text, None, None)

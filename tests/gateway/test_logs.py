@@ -34,3 +34,14 @@ def test_a_line_is_one_json_object() -> None:
     )
     assert line["error"].endswith("ValueError: two\nlines")
     assert line["time"].endswith("Z")
+
+
+def test_credentials_are_cut() -> None:
+    """Keys, tokens and headers that an exception quotes, whoever made them; plain words stay."""
+    headers = {b"authorization": b"Bearer sk-safe-abcdefghijkl", b"x-api-key": b"sk-proj-AB_cd-12345678"}
+    record = logging.LogRecord("x", logging.ERROR, "f", 1, "%s op-safe-1234567890 basic dXNlcjpwYXNz", (headers,), None)
+    text = JsonFormatter("p").format(record)
+    message = "{b'authorization': b'Bearer …', b'x-api-key': b'sk-…'} op-… basic …"
+    assert json.loads(text)["message"] == message
+    plain = logging.LogRecord("x", logging.ERROR, "f", 1, "a task-safe basic test of sk-1 bearers", (), None)
+    assert json.loads(JsonFormatter("p").format(plain))["message"] == "a task-safe basic test of sk-1 bearers"

@@ -164,3 +164,34 @@ def test_prices_of_a_student_without_its_own(distance_file: Path) -> None:
     """Until the gate has set prices a student costs what its teacher costs."""
     models = catalogue(student(distance_file, "trained", input_price=None, output_price=None))
     assert models.named("fruit", operator=True).prices == (1000, 3000)
+
+
+def test_auto_considers_only_models_in_scope(distance_file: Path) -> None:
+    """A student out of scope is no candidate; a student's name stands for its versions; the teacher must be in it."""
+    models, near = catalogue(student(distance_file)), RouteRequest(request("Which colour has a fresh plum?"))
+    for scope, chosen in (
+        (("teacher",), "teacher"),
+        (("teacher", "fruit"), "fruit@1"),
+        (("teacher", "fruit@1"), "fruit@1"),
+    ):
+        assert CheapestRouter().choose(near, models.automatic(scope)).candidate.name == chosen
+    assert not models.has_automatic(("fruit",))
+    with pytest.raises(ModelNotFound):
+        models.automatic(("fruit",))
+
+
+def test_a_scope_is_no_way_around_a_diversion(distance_file: Path) -> None:
+    """A diverted account's `auto` goes to a student that its key's scope leaves out."""
+    models, far = catalogue(student(distance_file)), RouteRequest(request(FAR), diverted=True)
+    candidates = models.automatic(("teacher",), diverted=True)
+    assert CheapestRouter().choose(far, candidates).reason == "policy"
+
+
+def test_a_model_out_of_scope_is_not_found(distance_file: Path) -> None:
+    """By name and by version, and it is not listed; the newest version in scope is what a student's name means."""
+    models = catalogue(student(distance_file), student(None, "candidate", 2))
+    assert models.named("fruit", True, ("fruit@2",)).name == "fruit@2"
+    assert [found.name for found in models.visible(True, ("fruit@2", "unborn"))] == ["fruit@2"]
+    for name in ("teacher", "fruit@1"):
+        with pytest.raises(ModelNotFound):
+            models.named(name, True, ("fruit@2",))

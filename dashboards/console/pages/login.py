@@ -47,7 +47,10 @@ def log_in(
         console.by_name.fail(name)
         console.by_address.fail(address)
         with console.database.write() as connection:
-            audit.record(connection, "nobody", "operator.login_failed", name or "(no name)", address=address)
+            # A name that nobody has may be a password typed into the wrong field.
+            known = any(person.name == name for person in operators.every(connection))
+            subject = name if known else "(unknown name)"
+            audit.record(connection, "nobody", "operator.login_failed", subject, address=address)
         return _form(request, target, name, WRONG, 401)
     console.by_name.succeed(name)
     with console.database.write() as connection:

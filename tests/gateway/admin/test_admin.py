@@ -118,15 +118,44 @@ def test_an_account_and_its_key(api: Api) -> None:
     created = api.call("POST", "/accounts", {"name": "acme", "consent": True, "tier": "gold"})
     assert (created["name"], created["consent"], created["tier"], created["operator"]) == ("acme", True, "gold", False)
     key = api.call("POST", "/keys", {"account": "acme", "requests_per_minute": 60})
-    secret = keys.installation_secret(api.settings.data_dir)
     with api.database.read() as connection:
+        pepper = keys.ensure_secret(connection, api.settings.data_dir)
         stored = {row.hash: row for row in keys.every(connection)}
-    assert stored[keys.hash_key(secret, key["key"])].account == "acme"
+    assert stored[keys.hash_key(pepper, key["key"])].account == "acme"
     listed = api.call("GET", "/keys?account=acme")
     assert [(row["id"], row["hint"], row["revoked"]) for row in listed] == [(key["id"], key["key"][-4:], None)]
     assert "hash" not in listed[0]
     assert api.call("DELETE", f"/keys/{key['id']}")["revoked"] is not None
     assert {row["name"]: row["consent"] for row in api.call("GET", "/accounts")} == {"acme": True, "org-1": False}
+
+
+def test_a_keys_scope_and_its_ends(api: Api) -> None:
+    """A key is made with bounds, rotated with a grace, told when to end; a misspelt bound is an error."""
+    scope = {"models": ["teacher"], "endpoints": ["completions"], "maximum_output": 9, "extensions": True}
+    old = api.call("POST", "/keys", {"account": "org-1", "scope": scope})
+    new = api.call("POST", f"/keys/{old['id']}/rotate", {"grace": "2h"}, "bela")
+    rows = {row["id"]: row for row in api.call("GET", "/keys")}
+    assert rows[old["id"]]["scope"] == rows[new["id"]]["scope"] == scope
+    assert rows[old["id"]]["expires"] is not None
+    assert rows[new["id"]]["family"] == old["id"]
+    assert "secret_name" not in rows[new["id"]]
+    ended = api.call("POST", f"/keys/{new['id']}/expire", {"at": "2036-01-01T00:00:00Z"})
+    assert ended["expires"] == "2036-01-01T00:00:00.000Z"
+    assert api.call("POST", f"/keys/{new['id']}/expire", {"in": "3d"})["expires"] < "2036"
+    assert api.refused("POST", f"/keys/{new['id']}/expire", {})[0] == 400
+    assert api.refused("POST", f"/keys/{new['id']}/expire", {"at": "2036-01-01T00:00:00"})[0] == 400
+    assert api.refused("POST", f"/keys/{old['id']}/rotate", {})[0] == 403
+    assert api.refused("POST", "/keys", {"account": "org-1", "scope": {"model": "teacher"}})[0] == 400
+    assert [row["actor"] for row in api.call("GET", "/audit") if row["action"] == "key.rotate"] == ["bela"]
+
+
+def test_a_lost_secret_makes_no_key(api: Api) -> None:
+    """A key hashed with another secret than the rest would never work: 503 with the remedy."""
+    api.call("POST", "/keys", {"account": "org-1"})
+    (api.settings.data_dir / "secret").unlink()
+    status, message = api.refused("POST", "/keys", {"account": "org-1"})
+    assert status == 503
+    assert "restore it from the backup" in message
 
 
 def test_errors_have_a_status_and_a_remedy(api: Api) -> None:

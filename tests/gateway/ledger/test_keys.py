@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import stat
-import subprocess
-import sys
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from gateway.ledger import accounts, audit, keys
 from gateway.ledger.database import Database
-from gateway.ledger.errors import Corrupt, NotFound
+from gateway.ledger.errors import Forbidden, InvalidValue, NotFound
+from gateway.ledger.identifiers import now
 from gateway.settings import Settings
-from tests.conftest import ROOT
 
 SECRET = bytes(range(32))
 
@@ -68,30 +66,125 @@ def test_keys_are_listed_by_account(database: Database) -> None:
         assert {key.id for key in keys.every(connection)} == set(made)
 
 
-def test_the_secret_is_made_once_and_kept_private(tmp_path: Path) -> None:
-    """The same 32 bytes for everyone who asks, readable by the owner alone."""
-    secret = keys.installation_secret(tmp_path / "new")
-    assert len(secret) == 32
-    assert keys.installation_secret(tmp_path / "new") == secret
-    assert stat.S_IMODE((tmp_path / "new" / "secret").stat().st_mode) == 0o600
+def test_a_scope_comes_back_as_it_was_given(database: Database) -> None:
+    """Every bound is kept; a key without bounds has none."""
+    scope = keys.Scope(("teacher", "fruit@1"), ("chat.completions",), 500, extensions=True)
+    with database.write() as connection:
+        accounts.create(connection, accounts.new("app"), "tester")
+        bounded, _ = keys.create(connection, SECRET, "app", "tester", scope=scope)
+        free, _ = keys.create(connection, SECRET, "app", "tester")
+    with database.read() as connection:
+        assert keys.get(connection, bounded.id) == bounded
+        assert keys.get(connection, bounded.id).scope == scope
+        assert keys.get(connection, free.id).scope == keys.Scope()
 
 
-def test_a_damaged_secret_is_said(tmp_path: Path) -> None:
-    """A secret of another length can't be replaced in silence: no key would be valid any more."""
-    (tmp_path / "secret").write_bytes(b"short")
-    with pytest.raises(Corrupt, match="restore it from a backup"):
-        keys.installation_secret(tmp_path)
+@pytest.mark.parametrize(
+    ("scope", "remedy"),
+    [
+        (keys.Scope(models=()), "leave it out to allow all"),
+        (keys.Scope(models=("",)), "models list"),
+        (keys.Scope(endpoints=("images",)), "choose from chat.completions"),
+        (keys.Scope(maximum_output=0), "give 1 or more"),
+    ],
+)
+def test_a_scope_that_nobody_can_mean_is_refused(database: Database, scope: keys.Scope, remedy: str) -> None:
+    """It would lock the key out of everything, so it is said when the key is made."""
+    with database.write() as connection:
+        accounts.create(connection, accounts.new("app"), "tester")
+        with pytest.raises(InvalidValue, match=remedy):
+            keys.create(connection, SECRET, "app", "tester", scope=scope)
 
 
-def test_processes_that_start_together_share_the_secret(tmp_path: Path) -> None:
-    """Of several that find none, one makes it and the others read it whole."""
-    code = (
-        "import sys\nfrom pathlib import Path\nfrom gateway.ledger.keys import installation_secret\n"
-        "print(len({installation_secret(Path(sys.argv[1]) / str(n)) for n in range(60)}))\n"
-        "print(b''.join(installation_secret(Path(sys.argv[1]) / str(n)) for n in range(60)).hex())"
-    )
-    command = [sys.executable, "-c", code, str(tmp_path)]
-    processes = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) for _process in range(2)]
-    outputs = {process.communicate()[0] for process in processes}
-    assert [process.returncode for process in processes] == [0, 0]
-    assert len(outputs) == 1
+def test_a_successor_takes_over_what_the_old_key_had(database: Database) -> None:
+    """Account, limits, scope, family and the end it was given; the old key ends with its grace. One audit row."""
+    scope, end = keys.Scope(("teacher",)), now() + timedelta(days=30)
+    with database.write() as connection:
+        accounts.create(connection, accounts.new("app"), "tester")
+        old, text = keys.create(connection, SECRET, "app", "tester", 60, scope=scope, expires=end)
+        new, other = keys.rotate(connection, SECRET, old.id, "tester", timedelta(hours=2))
+        assert text != other
+        assert keys.every(connection) == [keys.get(connection, old.id), new]
+        left = keys.get(connection, old.id).expires
+        assert left is not None
+        assert abs(left - now() - timedelta(hours=2)) < timedelta(minutes=1)
+        assert (new.account, new.requests_per_minute, new.scope, new.expires) == ("app", 60, scope, end)
+        assert (new.family, new.hash, new.hint) == (old.id, keys.hash_key(SECRET, other), other[-4:])
+        assert audit.recent(connection)[0].detail == {"key": old.id, "successor": new.id}
+        third, _ = keys.rotate(connection, SECRET, new.id, "tester")
+        assert third.family == old.id
+
+
+def test_a_rotation_never_lengthens_the_old_keys_life(database: Database) -> None:
+    """A key that was to end within the grace ends then."""
+    end = now() + timedelta(hours=1)
+    with database.write() as connection:
+        accounts.create(connection, accounts.new("app"), "tester")
+        old, _ = keys.create(connection, SECRET, "app", "tester", expires=end)
+        keys.rotate(connection, SECRET, old.id, "tester", timedelta(hours=24))
+        assert keys.get(connection, old.id).expires == end
+
+
+def test_only_the_newest_living_key_is_rotated(database: Database) -> None:
+    """A second successor would be a second way in; what has ended stays so."""
+    with database.write() as connection:
+        accounts.create(connection, accounts.new("app"), "tester")
+        old, _ = keys.create(connection, SECRET, "app", "tester")
+        new, _ = keys.rotate(connection, SECRET, old.id, "tester")
+        with pytest.raises(Forbidden, match=f"rotate its successor {new.id}"):
+            keys.rotate(connection, SECRET, old.id, "tester")
+        keys.revoke(connection, new.id, "tester")
+        for act in (
+            lambda: keys.rotate(connection, SECRET, new.id, "tester"),
+            lambda: keys.expire(connection, new.id, now() + timedelta(days=1), "tester"),
+        ):
+            with pytest.raises(Forbidden, match="keys create"):
+                act()
+
+
+def test_an_end_lies_ahead(database: Database) -> None:
+    """It may be moved while the key lives; an end that has passed, or none in a lifetime, names the remedy."""
+    with database.write() as connection:
+        accounts.create(connection, accounts.new("app"), "tester")
+        key, _ = keys.create(connection, SECRET, "app", "tester")
+        for days in (3, 1):
+            end = now() + timedelta(days=days)
+            assert keys.expire(connection, key.id, end, "tester").expires == end
+        for end in (now(), now() + timedelta(days=4000)):
+            with pytest.raises(InvalidValue, match="keys revoke"):
+                keys.expire(connection, key.id, end, "tester")
+        assert [row.action for row in audit.recent(connection)].count("key.expire") == 2
+
+
+def test_an_end_is_a_moment_to_the_millisecond() -> None:
+    """The key is good until then and not at it."""
+    end = datetime(2026, 12, 1, tzinfo=UTC)
+    key = keys.Key("id", "app", b"", "", end - timedelta(days=1), expires=end)
+    assert not key.is_over(end - timedelta(milliseconds=1))
+    assert key.is_over(end)
+
+
+def test_when_a_key_is_to_end_is_said_in_one_way() -> None:
+    """By a length of time or by a moment, and not by both or neither."""
+    moment = datetime(2026, 12, 1, tzinfo=UTC)
+    assert keys.end_of(None, moment) == moment
+    assert abs(keys.end_of(timedelta(hours=1), None) - now() - timedelta(hours=1)) < timedelta(minutes=1)
+    for within, at in ((None, None), (timedelta(hours=1), moment)):
+        with pytest.raises(InvalidValue, match="one of two"):
+            keys.end_of(within, at)
+
+
+def test_the_first_schema_s_keys_live_on(settings: Settings) -> None:
+    """A key made before there were ends and scopes has none, and may be rotated."""
+    settings.data_dir.mkdir()
+    old = Database(settings.database_url)
+    old.migrate("0001")
+    with old.write() as connection:
+        connection.execute(sa.text("INSERT INTO accounts VALUES ('app', 0, 'default', 0, NULL, NULL, NULL)"))
+        connection.execute(sa.text("INSERT INTO keys VALUES ('k1', 'app', x'00', 'abcd', 0, NULL, 60)"))
+    old.migrate()
+    with old.write() as connection:
+        (key,) = keys.every(connection)
+        assert (key.family, key.expires, key.scope, key.secret_name) == ("k1", None, keys.Scope(), None)
+        assert keys.rotate(connection, SECRET, "k1", "tester")[0].family == "k1"
+    old.close()
