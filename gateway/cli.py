@@ -22,6 +22,7 @@ BUILT_IN = {
     "operators": ("gateway.commands.operators:operators", "Create and list the people who decide."),
     "accounts": ("gateway.commands.accounts:accounts", "Create, list and import accounts."),
     "keys": ("gateway.commands.keys:keys", "Create, list and revoke API keys."),
+    "limits": ("gateway.commands.limits:limits", "Set, list and clear what accounts, keys and models may use."),
     "models": ("gateway.commands.models:models", "List, promote and roll back models."),
     "enforce": ("gateway.commands.enforce:enforce", "Divert, suspend or clear an account."),
     "traffic": ("gateway.commands.traffic:traffic", "Watch, verify and import traffic records."),
