@@ -25,6 +25,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway import logs
 from gateway.adequacy import AdequacyFiles
+from gateway.admission import Admission, Places
 from gateway.authentication import ControlFollower
 from gateway.errors import GatewayError, InternalError, NotRecorded, UnknownPath, WrongMethod
 from gateway.fleet.backends import Fleet
@@ -36,7 +37,9 @@ from gateway.ledger.errors import LedgerError
 from gateway.ledger.identifiers import uuid7
 from gateway.ledger.keys import installation_secret
 from gateway.ledger.spool import SpoolWriter
-from gateway.limits.bucket import RequestLimiter
+from gateway.limits.leases import LeasedLimiter, LeaseStore
+from gateway.limits.queue import LANES, FairQueue
+from gateway.limits.shared import SharedStore
 from gateway.metrics import GatewayMetrics
 from gateway.pipeline import Pipeline
 from gateway.protocol.listener import KEEP_ALIVE_S, BoundedHttpProtocol, listen
@@ -48,6 +51,7 @@ from gateway.routing import Catalogue, CheapestRouter, build_catalogue
 from gateway.settings import Settings, SettingsError, load_settings
 
 PUBLISH_S = 1.0
+LIFETIME_MARGIN_S = 60.0  # a reservation outlives the longest answer by this
 GRACE_S = 30  # for answers under way when the worker is told to stop
 
 logger = logging.getLogger(__name__)
@@ -63,6 +67,8 @@ class Worker:
         self.fleet = Fleet()
         self._adequacy = AdequacyFiles()
         self.catalogue: Catalogue = build_catalogue(settings, (), self.fleet, self._adequacy)
+        self._context_lengths = {model.name: model.context_length for model in settings.models}
+        self._places = Places({}, settings.limits.forward_priority)
         self.control = ControlFollower(settings.database_url, settings.gateway.snapshot_max_age_s, self._on_load)
         self.recorder = Recorder(
             self._open_spool,
@@ -77,12 +83,16 @@ class Worker:
     async def start(self) -> None:
         """Open connections, load the control state and begin to follow it."""
         self.client = UpstreamClient()
+        self.limiter = LeasedLimiter(self._open_limits(), self.settings.gateway.total_timeout_s + LIFETIME_MARGIN_S)
+        self.admission = Admission(
+            self.limiter, self.metrics, lambda model: self._context_lengths[model], lambda: self._places
+        )
         self.pipeline = Pipeline(
             self.settings.gateway,
             installation_secret(self.settings.data_dir),
             self.control,
             lambda: self.catalogue,
-            RequestLimiter(self.settings.gateway.workers),
+            self.admission,
             CheapestRouter(),
             self.client,
             self.recorder,
@@ -92,16 +102,19 @@ class Worker:
             self.recorder.open()
         self.control.start()
         self._health = asyncio.create_task(HealthPoller(self.fleet, self.client).run())
+        self._limiting = asyncio.create_task(self.limiter.run())
         self._publisher.start()
 
     async def stop(self) -> None:
         """Let go of everything; the spool is synced."""
         self._health.cancel()
+        self._limiting.cancel()
         await self.client.close()
         self.control.stop()
         self._stopping.set()
         self._publisher.join(timeout=5.0)
         self.recorder.close()
+        self.limiter.close()
 
     def check_ready(self) -> None:
         """Raise `Unavailable` when requests would be refused for our own reasons."""
@@ -109,7 +122,24 @@ class Worker:
         self.recorder.open()
 
     def _on_load(self, state: ControlState) -> None:
+        of_students = {student.reference: student.context_length for student in state.students}
+        self._context_lengths = {m.name: m.context_length for m in self.settings.models} | of_students
+        self._places = Places(self._queues(), self.settings.limits.forward_priority)
         self.catalogue = build_catalogue(self.settings, state.students, self.fleet, self._adequacy)
+
+    def _queues(self) -> dict[str, FairQueue]:
+        """Return the queues of the models that have a bound; those there were go on."""
+        limits, bound = self.settings.limits, self.settings.gateway.max_in_flight
+        own = {model.name: model.max_in_flight for model in self.settings.models}
+        bounds = {name: own.get(name) or bound for name in self._context_lengths}
+        return {
+            name: self._places.queues.get(name) or FairQueue(bound, limits.queue_length, limits.queue_wait_s)
+            for name, bound in bounds.items()
+            if bound
+        }
+
+    def _open_limits(self) -> LeaseStore:
+        return SharedStore(self.settings.data_dir / "limits", self.settings.gateway.workers)
 
     def _open_spool(self) -> SpoolWriter:
         spool = self.settings.spool
@@ -134,6 +164,10 @@ class Worker:
     def _observe(self) -> None:
         age = self.control.age_s
         self.metrics.control_age.set(-1.0 if age == float("inf") else age)
+        self.metrics.limit_store_up.set(self.limiter.available)
+        for name, queue in self._places.queues.items():
+            for lane in LANES:
+                self.metrics.queue_length.labels(name, lane).set(queue.waiting(lane))
         # Students come and go with their ports: what is not among the models now is no series any more.
         self.metrics.backend_up.clear()
         self.metrics.backend_inflight.clear()

@@ -61,6 +61,7 @@ class Recorder:
         route = exchange.route
         if route is not None and usage and exchange.status in ANSWERED:
             exchange.cost = _cost(usage, route.prices)
+            exchange.tokens = usage["input_tokens"] + usage["output_tokens"]
         record = final_record(exchange, usage)
         record["client"] = self._client(exchange)
         if exchange.request is not None:
@@ -175,6 +176,7 @@ def final_record(exchange: Exchange, usage: dict[str, Any]) -> dict[str, Any]:
         "latency_ms": round(timing.elapsed_ms(), 3),
         "time_to_first_token_ms": _rounded(timing.time_to_first_token_ms()),
         "overhead_ms": round(timing.overhead_ms(), 3),
+        "queue_ms": _rounded(timing.queued_s * 1000) if timing.queued_s else None,
         "usage": usage or None,
         "cost": exchange.cost,
         "counterfactual_cost": _cost(usage, route.teacher_prices) if route is not None and usage and answered else 0,

@@ -48,8 +48,8 @@ table = sa.Table(
 class Limit:
     """The limits of one subject; `name` is an account's or a model's name, or a key's id.
 
-    `rpm`, `tpm`: requests and tokens per minute. `parallel`: requests in flight. `usd_day`, `usd_month`: nano-dollars in
-    a day and a month of the calendar, UTC. `max_output`: tokens of one answer. `weight`, `lane`: the share of a full
+    `rpm`, `tpm`: requests and tokens per minute. `parallel`: requests in flight. `usd_day`, `usd_month`: nano-dollars
+    in a day and a month of the calendar, UTC. `max_output`: tokens of one answer. `weight`, `lane`: the share of a full
     house, and whether it waits as `interactive` or as `batch`.
     """
 

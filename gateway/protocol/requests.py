@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, NoReturn
 
@@ -48,6 +48,9 @@ class InferenceRequest:
     body: dict[str, Any]
     model: str
     stream: bool
+    injected: dict[str, Any] = field(
+        default_factory=dict
+    )  # fields that only the backend sees, in place of the caller's
 
     @cached_property
     def skeleton(self) -> str:
@@ -83,10 +86,10 @@ class InferenceRequest:
         return kept
 
     def upstream_body(self, served_name: str) -> bytes:
-        """Return the body for the backend: its name of the model, and for a stream usage in every chunk."""
-        if not self.stream and served_name == self.model:
+        """Return the body for the backend: its name of the model, what is injected, and a stream's usage."""
+        if not self.stream and served_name == self.model and not self.injected:
             return self.raw
-        body = {**self.body, "model": served_name}
+        body = {**self.body, **self.injected, "model": served_name}
         if self.stream:
             body["stream_options"] = {**self._stream_options, "include_usage": True, "continuous_usage_stats": True}
         return json.dumps(body, separators=(",", ":")).encode()
