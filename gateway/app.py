@@ -37,9 +37,9 @@ from gateway.ledger.errors import LedgerError
 from gateway.ledger.identifiers import uuid7
 from gateway.ledger.keys import installation_secret
 from gateway.ledger.spool import SpoolWriter
-from gateway.limits.leases import LeasedLimiter, LeaseStore
+from gateway.limits.leases import LeasedLimiter
 from gateway.limits.queue import LANES, FairQueue
-from gateway.limits.shared import SharedStore
+from gateway.limits.stores import lifetime_s, open_store
 from gateway.metrics import GatewayMetrics
 from gateway.pipeline import Pipeline
 from gateway.protocol.listener import KEEP_ALIVE_S, BoundedHttpProtocol, listen
@@ -51,7 +51,6 @@ from gateway.routing import Catalogue, CheapestRouter, build_catalogue
 from gateway.settings import Settings, SettingsError, load_settings
 
 PUBLISH_S = 1.0
-LIFETIME_MARGIN_S = 60.0  # a reservation outlives the longest answer by this
 GRACE_S = 30  # for answers under way when the worker is told to stop
 
 logger = logging.getLogger(__name__)
@@ -83,7 +82,7 @@ class Worker:
     async def start(self) -> None:
         """Open connections, load the control state and begin to follow it."""
         self.client = UpstreamClient()
-        self.limiter = LeasedLimiter(self._open_limits(), self.settings.gateway.total_timeout_s + LIFETIME_MARGIN_S)
+        self.limiter = LeasedLimiter(open_store(self.settings), lifetime_s(self.settings))
         self.admission = Admission(
             self.limiter, self.metrics, lambda model: self._context_lengths[model], lambda: self._places
         )
@@ -114,7 +113,7 @@ class Worker:
         self._stopping.set()
         self._publisher.join(timeout=5.0)
         self.recorder.close()
-        self.limiter.close()
+        await self.limiter.close()
 
     def check_ready(self) -> None:
         """Raise `Unavailable` when requests would be refused for our own reasons."""
@@ -137,9 +136,6 @@ class Worker:
             for name, bound in bounds.items()
             if bound
         }
-
-    def _open_limits(self) -> LeaseStore:
-        return SharedStore(self.settings.data_dir / "limits", self.settings.gateway.workers)
 
     def _open_spool(self) -> SpoolWriter:
         spool = self.settings.spool

@@ -135,7 +135,7 @@ def check_limiter(make: Callable[[], Subject]) -> None:
         try:
             check(subject)
         finally:
-            subject.limiter.close()
+            subject.run(subject.limiter.close())
 
 
 def _check_no_limit(subject: Subject) -> None:

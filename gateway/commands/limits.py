@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -9,6 +11,11 @@ import click
 
 from gateway.command import Context, standard_options
 from gateway.ledger import limits as ledger
+from gateway.ledger.identifiers import now
+from gateway.ledger.spending import Spending
+from gateway.limits.leases import StoreUnavailable
+from gateway.limits.meters import Kind, meters_of
+from gateway.limits.stores import open_store
 from gateway.settings import NANO
 
 NONE = "none"
@@ -108,6 +115,35 @@ def clear(context: Context, account: str | None, key: str | None, model: str | N
     with context.database.write() as connection:
         ledger.clear(connection, subject, name, context.actor)
     context.emit_one({"subject": subject, "name": name, "cleared": True})
+
+
+@limits.command()
+@standard_options
+def rebuild(context: Context) -> None:
+    """Count the running budgets anew from the traffic records, where what was counted is lost or in doubt."""
+    asyncio.run(_rebuild(context))
+
+
+async def _rebuild(context: Context) -> None:
+    with context.database.read() as connection:
+        found = ledger.every(connection)
+    moment = now()
+    meters = [m for limit in found for m in meters_of(limit, moment.timestamp()) if m.kind is Kind.BUDGET]
+    spending = Spending(context.settings.data_dir, moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0))
+    store = open_store(context.settings)
+    rows = []
+    try:
+        for meter in meters:
+            before = await store.spent(meter)
+            recorded = spending.of(meter.subject, meter.name, datetime.fromtimestamp(meter.begins, UTC))
+            await store.rebuild(meter, recorded)
+            shown: dict[str, Any] = {"subject": meter.subject, "name": meter.name, "budget": meter.quantity, "window": meter.window}
+            rows.append(shown | {"before": _dollars(before), "recorded": _dollars(recorded)})
+    except StoreUnavailable as error:
+        raise click.ClickException(f"{error}: start it, or mend limits.store") from error
+    finally:
+        await store.close()
+    context.emit(rows, ("subject", "name", "budget", "window", "before", "recorded"))
 
 
 def _chosen(account: str | None, key: str | None, model: str | None) -> tuple[ledger.Subject, str]:

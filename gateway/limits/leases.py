@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from gateway.ledger.limits import Limits
-from gateway.limits.meters import MINUTE_NS, Meter, meters_of, next_midnight
+from gateway.limits.meters import MINUTE_NS, Kind, Meter, meters_of, next_midnight
 
 TICK_S = 0.1
 MOST_PLANS = 100_000  # combinations of account, key and model that are remembered
@@ -58,6 +58,10 @@ class Lease:
     def held(self) -> int:
         """All that this worker holds, promised or not."""
         return self.cells[self.at]
+
+    def spending(self, now_s: float) -> bool:
+        """Was anything spent of a budget whose window lasts?"""
+        return self.meter.ends > now_s and self.cells[self.at + 1] != 0
 
 
 @dataclass(frozen=True)
@@ -110,12 +114,24 @@ class LeaseStore(Protocol):
         """Say whether it answers; one that did not the last time is asked now and then."""
         ...
 
+    def lapsed(self) -> bool:
+        """Has it been away for so long that others may get what this worker holds?"""
+        ...
+
     def emergency(self, asks: Sequence[Ask]) -> Sequence[Answer]:
         """Decide alone while the store is away; `StoreUnavailable` for what can't be decided alone."""
         ...
 
-    def close(self) -> None:
-        """Let go of the store; what is held goes back."""
+    async def spent(self, meter: Meter) -> int:
+        """Return what was spent of a budget, by all; `StoreUnavailable`."""
+        ...
+
+    async def rebuild(self, meter: Meter, recorded: int) -> None:
+        """Let a budget's spending be what was recorded; `StoreUnavailable`."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the store."""
         ...
 
 
@@ -301,6 +317,8 @@ class LeasedLimiter:
         self._expire()
         if not await self._store.ready():
             self._heard(False)
+            if self._store.lapsed():
+                self._drop_budgets()
             return
         async with self._lock:
             active = list(self._active)
@@ -326,16 +344,27 @@ class LeasedLimiter:
             except Exception:
                 logger.exception("limits could not be tended; it is tried again")
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Give everything back."""
         for reservation in list(self._open):
             reservation.settle(0, 0)
-        self._store.close()
+        for lease in self._active:
+            lease.seen = lease.free
+        await self.tick()
+        await self._store.close()
 
     def _forget_plans(self) -> None:
-        # What requests under way have reserved is in active leases, and those stay the only ones of their meter.
+        # A lease with something to tell stays the only one of its meter: what it spent is nowhere else for sure.
         self._plans = {}
-        self._leases = {key: lease for key, lease in self._leases.items() if lease in self._active}
+        moment = self._clock()
+        kept = {key: lease for key, lease in self._leases.items() if lease in self._active or lease.spending(moment)}
+        self._leases = kept
+
+    def _drop_budgets(self) -> None:
+        for lease in self._active:
+            if lease.meter.kind is Kind.BUDGET and lease.free > 0:
+                lease.cells[lease.at] -= lease.free
+                lease.free = 0
 
     def _make_plan(self, account: str, key: str, model: str) -> Plan | None:
         if len(self._plans) >= MOST_PLANS:
@@ -395,6 +424,8 @@ class LeasedLimiter:
 
     def _heard(self, available: bool) -> None:
         if available != self.available:
+            if available:
+                self._active |= dict.fromkeys(self._leases.values())  # all is told again, should it have been forgotten
             logger.warning("the store of the limits %s", "answers again" if available else "does not answer")
         self.available = available
 

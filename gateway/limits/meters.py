@@ -31,7 +31,7 @@ class Kind(IntEnum):
 class Meter:
     """One number that is limited; `window` is the calendar's day or month, empty where there is none.
 
-    `ends`: Unix seconds after which nobody asks for it, 0 for a meter without a window.
+    `begins`, `ends`: Unix seconds of the window, 0 for a meter without one.
     """
 
     subject: str
@@ -40,6 +40,7 @@ class Meter:
     limit: int
     window: str = ""
     ends: int = 0
+    begins: int = 0
 
     @property
     def kind(self) -> Kind:
@@ -60,16 +61,19 @@ def meters_of(limit: Limit, now_s: float) -> list[Meter]:
     day = datetime.fromtimestamp(now_s, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     month = day.replace(day=1)
     windows = {
-        "usd_day": (day.strftime("%Y-%m-%d"), day + timedelta(days=1)),
-        "usd_month": (day.strftime("%Y-%m"), (month + timedelta(days=32)).replace(day=1)),
+        "usd_day": (day.strftime("%Y-%m-%d"), _seconds(day + timedelta(days=1)), _seconds(day)),
+        "usd_month": (day.strftime("%Y-%m"), _seconds((month + timedelta(days=32)).replace(day=1)), _seconds(month)),
     }
     found = []
     for quantity in ("rpm", "tpm", "parallel", "usd_day", "usd_month"):
         value = getattr(limit, quantity)
         if value is not None:
-            window, end = windows.get(quantity, ("", None))
-            found.append(Meter(limit.subject, limit.name, quantity, value, window, int(end.timestamp()) if end else 0))
+            found.append(Meter(limit.subject, limit.name, quantity, value, *windows.get(quantity, ("", 0, 0))))
     return found
+
+
+def _seconds(moment: datetime) -> int:
+    return int(moment.timestamp())
 
 
 def next_midnight(now_s: float) -> float:

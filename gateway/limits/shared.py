@@ -103,22 +103,26 @@ class SharedStore:
         """Say that it answers: memory does."""
         return True
 
+    def lapsed(self) -> bool:
+        """Say no: the living keep what they hold."""
+        return False
+
     def emergency(self, asks: Sequence[Ask]) -> NoReturn:
         """Refuse: a machine's own memory is not away."""
         raise StoreUnavailable
 
-    def spent(self, meter: Meter) -> int:
+    async def spent(self, meter: Meter) -> int:
         """Return what was spent of a budget, by all workers."""
         with self._locked():
             return self._spent(self._row(meter))
 
-    def rebuild(self, meter: Meter, recorded: int) -> None:
-        """Let a budget's spending be what was recorded, instead of what the file says."""
+    async def rebuild(self, meter: Meter, recorded: int) -> None:
+        """Let a budget's spending be what was recorded."""
         with self._locked():
             row = self._row(meter)
             self._cells[row + _STATE] += recorded - self._spent(row)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Give everything back and free the seat."""
         with self._locked():
             self._empty_seat(self._seat)
