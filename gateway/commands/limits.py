@@ -137,7 +137,12 @@ async def _rebuild(context: Context) -> None:
             before = await store.spent(meter)
             recorded = spending.of(meter.subject, meter.name, datetime.fromtimestamp(meter.begins, UTC))
             await store.rebuild(meter, recorded)
-            shown: dict[str, Any] = {"subject": meter.subject, "name": meter.name, "budget": meter.quantity, "window": meter.window}
+            shown: dict[str, Any] = {
+                "subject": meter.subject,
+                "name": meter.name,
+                "budget": meter.quantity,
+                "window": meter.window,
+            }
             rows.append(shown | {"before": _dollars(before), "recorded": _dollars(recorded)})
     except StoreUnavailable as error:
         raise click.ClickException(f"{error}: start it, or mend limits.store") from error

@@ -75,7 +75,7 @@ def _default(request: InferenceRequest, allowed: int) -> int:
 
 def _choices(body: dict[str, Any]) -> int:
     counts = (body.get("n"), body.get("best_of"))
-    return max(1, *(count for count in counts if isinstance(count, int)))
+    return max([1, *(count for count in counts if isinstance(count, int))])
 
 
 def _prompts(prompt: object) -> int:

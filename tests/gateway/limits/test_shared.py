@@ -90,7 +90,7 @@ def test_workers_share_a_limit_exactly(start: Callable[..., Worker]) -> None:
 
 
 def test_a_killed_worker_gives_back_what_it_held(start: Callable[..., Worker]) -> None:
-    """Slots, tokens and money of open reservations come back in a second, what was spent stays spent, to the last bit."""
+    """Slots, tokens and money of open reservations come back in a second; what was spent stays spent, exactly."""
     limits = {"usd_day": 1000, "parallel": 5, "tpm": 1000}
     killed, other = start(**limits), start(**limits)
     for _ in range(5):
