@@ -1,15 +1,33 @@
-"""May this request go on: enforcement first, then the key's requests per minute."""
+"""May this request go on: enforcement first, then every limit that applies, then a place at the model."""
 
 from __future__ import annotations
 
-from gateway.errors import PermissionDenied, RateLimited
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn
+
+from gateway.errors import BudgetStoreUnavailable, GatewayError, PermissionDenied, QuotaSpent, RateLimited
 from gateway.ledger.accounts import Account
 from gateway.ledger.control import ControlState
 from gateway.ledger.enforcement import Enforcement
 from gateway.ledger.identifiers import now
-from gateway.ledger.keys import Key
-from gateway.limits.bucket import Allowance, RequestLimiter
+from gateway.ledger.limits import Limits
+from gateway.limits.bound import bound_of
+from gateway.limits.leases import LeasedLimiter, LimitReached, Plan, StoreUnavailable
+from gateway.limits.meters import Kind
+from gateway.limits.queue import FairQueue, Flow, Lane, QueueFull
+from gateway.metrics import GatewayMetrics
 from gateway.protocol.call import HeaderList
+from gateway.protocol.exchange import Exchange
+from gateway.protocol.requests import InferenceRequest
+
+SOON_S = 1.0  # when to come back for what requests under way hold
+BATCH_PRIORITY = 10  # vLLM takes the lower number first; what it makes for others has 0
+_RETRY_STORE_S = 2.0
+
+_WORDS = {"rpm": "requests per minute", "tpm": "tokens per minute", "parallel": "requests at the same time"}
+_BUDGETS = {"usd_day": "day", "usd_month": "month"}
 
 
 def measure_in_force(state: ControlState, account: Account) -> Enforcement | None:
@@ -26,26 +44,136 @@ def check_enforcement(state: ControlState, account: Account) -> bool:
     return measure is not None and measure.action == "divert"
 
 
-def check_rate(limiter: RequestLimiter, key: Key) -> tuple[HeaderList, RateLimited | None]:
-    """Take one request from the key's allowance; return the answer's headers, and the refusal when it is used up."""
-    if key.requests_per_minute is None:
-        return [], None
-    allowance = limiter.take(key.family, key.requests_per_minute)
-    if allowance.taken:
-        return rate_headers(allowance), None
-    text = (
-        f"Rate limit reached: {allowance.limit} requests per minute. "
-        f"Please try again in {duration(allowance.retry_after_s)}."
+@dataclass(frozen=True)
+class Places:
+    """The turns at the models that have a bound. `forward_priority`: tell vLLM which lane a request came by."""
+
+    queues: dict[str, FairQueue]
+    forward_priority: bool = False
+
+
+@dataclass(frozen=True)
+class Admission:
+    """A worker's limits and queues. `context_length` gives a model's, in tokens; `places` those in force now."""
+
+    limiter: LeasedLimiter
+    metrics: GatewayMetrics
+    context_length: Callable[[str], int]
+    places: Callable[[], Places]
+
+    def plan(self, exchange: Exchange, limits: Limits) -> Plan | None:
+        """Return which of these limits bind this routed request, or None when none does."""
+        assert exchange.account is not None
+        assert exchange.key is not None
+        assert exchange.route is not None
+        return self.limiter.plan(limits, exchange.account.name, exchange.key.family, exchange.route.model)
+
+    async def reserve(self, exchange: Exchange, request: InferenceRequest, plan: Plan) -> InferenceRequest:
+        """Reserve the request's bounds from every limit and leave the reservation and the headers in the exchange.
+
+        Returns the request as the backend gets it, with a longest answer where a limit needs one. Raises `RateLimited`,
+        `QuotaSpent`, `BudgetStoreUnavailable`, or `BadRequest` where the answer asked for is too long.
+        """
+        assert exchange.route is not None
+        tokens = cost = 0
+        if plan.bounded:
+            bound = bound_of(request, self.context_length(exchange.route.model), plan.max_output)
+            tokens, cost = bound.tokens, bound.cost(exchange.route.prices)
+            if bound.inject:
+                request = dataclasses.replace(request, injected=(request.injected or {}) | bound.inject)
+        reservation = self.limiter.reserve(plan, tokens, cost)
+        try:
+            exchange.reservation = reservation or await self.limiter.acquire(plan, tokens, cost)
+        except LimitReached as reached:
+            self._refuse(reached)
+        except StoreUnavailable:
+            self.metrics.limit_refusals.labels("store").inc()
+            text = "The service can't check budgets at the moment: try again shortly."
+            raise BudgetStoreUnavailable(text, retry_after=_RETRY_STORE_S) from None
+        finally:
+            exchange.answer_headers = self._headers(plan)
+        return request
+
+    def _refuse(self, reached: LimitReached) -> NoReturn:
+        self.metrics.limit_refusals.labels(reached.meter.quantity).inc()
+        raise refusal_of(reached)
+
+    def _headers(self, plan: Plan) -> HeaderList:
+        requests = _rate_headers(b"requests", self.limiter.left(plan.requests))
+        return requests + _rate_headers(b"tokens", self.limiter.left(plan.tokens)) if plan.tokens else requests
+
+    def queue_of(self, exchange: Exchange) -> FairQueue | None:
+        """Return the queue of the model that answers, or None where it has no bound."""
+        assert exchange.route is not None
+        queue = self.places().queues.get(exchange.route.model)
+        if queue is not None:
+            exchange.timing.queued_s = 0.0
+        return queue
+
+    async def wait(self, exchange: Exchange, request: InferenceRequest, queue: FairQueue) -> None:
+        """Wait for a turn at a full model; `RateLimited` when there is none in time."""
+        flow = self.flow_of(exchange, request)
+        try:
+            waited = await queue.enter(flow, len(request.raw))
+        except QueueFull as full:
+            self.metrics.limit_refusals.labels("queue").inc()
+            why = "There was no free place in time" if full.waited else "Too many requests are waiting"
+            text = f"{why}. Please try again in {duration(full.retry_after_s)}."
+            raise RateLimited(text, retry_after=full.retry_after_s) from None
+        exchange.timing.queued_s = waited
+        self.metrics.queue_time.series(flow.lane)(waited)
+
+    def with_priority(self, exchange: Exchange, request: InferenceRequest) -> InferenceRequest:
+        """Return the request with the priority of its lane, where vLLM is to hear of it; none jumps its own queue."""
+        if not self.places().forward_priority:
+            return request
+        lane = self.flow_of(exchange, request).lane
+        asked = request.body.get("priority")
+        priority = max(asked if isinstance(asked, int) else 0, BATCH_PRIORITY if lane == "batch" else 0)
+        return dataclasses.replace(request, injected=(request.injected or {}) | {"priority": priority})
+
+    def flow_of(self, exchange: Exchange, request: InferenceRequest) -> Flow:
+        """Return whose turn the request waits for: its own word, else its key's, else its account's."""
+        assert exchange.account is not None
+        assert exchange.key is not None
+        limits = self.limiter.limits
+        key, account = limits.get(("key", exchange.key.family)), limits.get(("account", exchange.account.name))
+        chosen = (key.lane if key else None) or (account.lane if account else None)
+        lane: Lane = "batch" if chosen == "batch" or request.body.get("service_tier") == "flex" else "interactive"
+        return Flow(exchange.account.name, lane, (account.weight if account else None) or 1)
+
+
+def refusal_of(reached: LimitReached) -> GatewayError:
+    """Return the error for a limit that has too little left."""
+    meter, whose = reached.meter, f"this {reached.meter.subject}"
+    if meter.kind is Kind.BUDGET:
+        period = _BUDGETS[meter.quantity]
+        if reached.spent:
+            text = f"You exceeded the budget of {whose} for the {period}: what is left does not cover this request."
+            return QuotaSpent(text)
+        text = f"Requests under way hold the rest of the budget of {whose} for the {period}. Please try again soon."
+        return RateLimited(text, retry_after=SOON_S)
+    words = f"Rate limit reached for {whose}: {meter.limit} {_WORDS[meter.quantity]}."
+    if meter.kind is Kind.SLOTS:
+        return RateLimited(f"{words} Please try again when one has ended.", retry_after=SOON_S)
+    kind = "tokens" if meter.quantity == "tpm" else "requests"
+    if reached.wait_s is None:
+        text = f"Request too large for {whose}: it may need {reached.need} tokens of {meter.limit} per minute."
+        return RateLimited(f"{text} Shorten it, or ask for a shorter answer.", kind=kind, retry_after=None)
+    return RateLimited(
+        f"{words} Please try again in {duration(reached.wait_s)}.", kind=kind, retry_after=reached.wait_s
     )
-    return rate_headers(allowance), RateLimited(text, retry_after=allowance.retry_after_s)
 
 
-def rate_headers(allowance: Allowance) -> HeaderList:
-    """Return OpenAI's three headers for requests."""
+def _rate_headers(what: bytes, left: tuple[int, int, float] | None) -> HeaderList:
+    """Return OpenAI's three headers for requests or tokens."""
+    if left is None:
+        return []
+    limit, remaining, reset_s = left
     return [
-        (b"x-ratelimit-limit-requests", b"%d" % allowance.limit),
-        (b"x-ratelimit-remaining-requests", b"%d" % allowance.remaining),
-        (b"x-ratelimit-reset-requests", duration(allowance.reset_s).encode()),
+        (b"x-ratelimit-limit-" + what, b"%d" % limit),
+        (b"x-ratelimit-remaining-" + what, b"%d" % remaining),
+        (b"x-ratelimit-reset-" + what, duration(reset_s).encode()),
     ]
 
 

@@ -25,6 +25,7 @@ from starlette.exceptions import HTTPException
 
 from gateway import logs
 from gateway.adequacy import AdequacyFiles
+from gateway.admission import Admission, Places
 from gateway.authentication import ControlFollower
 from gateway.errors import GatewayError, InternalError, NotRecorded, UnknownPath, WrongMethod
 from gateway.fleet.backends import Fleet
@@ -35,7 +36,9 @@ from gateway.ledger.control import ControlState
 from gateway.ledger.errors import LedgerError
 from gateway.ledger.identifiers import uuid7
 from gateway.ledger.spool import SpoolWriter
-from gateway.limits.bucket import RequestLimiter
+from gateway.limits.leases import LeasedLimiter
+from gateway.limits.queue import LANES, FairQueue
+from gateway.limits.stores import lifetime_s, open_store
 from gateway.metrics import GatewayMetrics
 from gateway.pipeline import Pipeline
 from gateway.protocol.call import Call
@@ -69,6 +72,8 @@ class Worker:
         self.fleet = Fleet()
         self._adequacy = AdequacyFiles()
         self.catalogue: Catalogue = build_catalogue(settings, (), self.fleet, self._adequacy)
+        self._context_lengths = {model.name: model.context_length for model in settings.models}
+        self._places = Places({}, settings.limits.forward_priority)
         self.control = ControlFollower(settings.database_url, settings.gateway.snapshot_max_age_s, self._on_load)
         self.recorder = Recorder(
             self._open_spool,
@@ -83,12 +88,16 @@ class Worker:
     async def start(self) -> None:
         """Open connections, load the control state and begin to follow it."""
         self.client = UpstreamClient()
+        self.limiter = LeasedLimiter(open_store(self.settings), lifetime_s(self.settings))
+        self.admission = Admission(
+            self.limiter, self.metrics, lambda model: self._context_lengths[model], lambda: self._places
+        )
         self.pipeline = Pipeline(
             self.settings.gateway,
             self._secret,
             self.control,
             lambda: self.catalogue,
-            RequestLimiter(self.settings.gateway.workers),
+            self.admission,
             CheapestRouter(),
             self.client,
             self.recorder,
@@ -98,16 +107,19 @@ class Worker:
             self.recorder.open()
         self.control.start()
         self._health = asyncio.create_task(HealthPoller(self.fleet, self.client).run())
+        self._limiting = asyncio.create_task(self.limiter.run())
         self._publisher.start()
 
     async def stop(self) -> None:
         """Let go of everything; the spool is synced."""
         self._health.cancel()
+        self._limiting.cancel()
         await self.client.close()
         self.control.stop()
         self._stopping.set()
         self._publisher.join(timeout=5.0)
         self.recorder.close()
+        await self.limiter.close()
 
     def check_ready(self) -> None:
         """Raise `Unavailable` when requests would be refused for our own reasons."""
@@ -115,7 +127,21 @@ class Worker:
         self.recorder.open()
 
     def _on_load(self, state: ControlState) -> None:
+        of_students = {student.reference: student.context_length for student in state.students}
+        self._context_lengths = {m.name: m.context_length for m in self.settings.models} | of_students
+        self._places = Places(self._queues(), self.settings.limits.forward_priority)
         self.catalogue = build_catalogue(self.settings, state.students, self.fleet, self._adequacy)
+
+    def _queues(self) -> dict[str, FairQueue]:
+        """Return the queues of the models that have a bound; those there were go on."""
+        limits, bound = self.settings.limits, self.settings.gateway.max_in_flight
+        own = {model.name: model.max_in_flight for model in self.settings.models}
+        bounds = {name: own.get(name) or bound for name in self._context_lengths}
+        return {
+            name: self._places.queues.get(name) or FairQueue(bound, limits.queue_length, limits.queue_wait_s)
+            for name, bound in bounds.items()
+            if bound
+        }
 
     def _open_spool(self) -> SpoolWriter:
         spool = self.settings.spool
@@ -140,6 +166,10 @@ class Worker:
     def _observe(self) -> None:
         age = self.control.age_s
         self.metrics.control_age.set(-1.0 if age == float("inf") else age)
+        self.metrics.limit_store_up.set(self.limiter.available)
+        for name, queue in self._places.queues.items():
+            for lane in LANES:
+                self.metrics.queue_length.labels(name, lane).set(queue.waiting(lane))
         # Students come and go with their ports: what is not among the models now is no series any more.
         self.metrics.backend_up.clear()
         self.metrics.backend_inflight.clear()

@@ -23,6 +23,7 @@ BUILT_IN = {
     "accounts": ("gateway.commands.accounts:accounts", "Create, list and import accounts."),
     "keys": ("gateway.commands.keys:keys", "Create, list, rotate, expire and revoke API keys."),
     "backup": ("gateway.commands.backup:backup", "Copy the control plane and the secret."),
+    "limits": ("gateway.commands.limits:limits", "Set, list and clear what accounts, keys and models may use."),
     "models": ("gateway.commands.models:models", "List, promote and roll back models."),
     "enforce": ("gateway.commands.enforce:enforce", "Divert, suspend or clear an account."),
     "traffic": ("gateway.commands.traffic:traffic", "Watch, verify and import traffic records."),

@@ -12,7 +12,8 @@ GatewayError
 │   ├── BodyTooSlow            408
 │   ├── BodyTooLarge           413
 │   ├── UnsupportedMediaType   415
-│   └── RateLimited            429  with the true refill time
+│   ├── RateLimited            429  requests, tokens, requests in flight, a full queue: with the true time to wait
+│   └── QuotaSpent             429  a budget is spent: the SDK is told not to come back
 ├── ClientLeft                 499  nobody reads it: for records and metrics
 ├── InternalError              500  our bug
 ├── UpstreamError              502  a backend failed; below, what may be tried on another one
@@ -27,7 +28,8 @@ GatewayError
 └── Unavailable                503  we can't serve now
     ├── NoControlState         503  no key snapshot yet, or one too old: never a 401
     ├── NoBackend              503  no healthy backend
-    └── NotRecorded            503  the spool takes no record, and settings refuse to serve without
+    ├── NotRecorded            503  the spool takes no record, and settings refuse to serve without
+    └── BudgetStoreUnavailable 503  a budget can't be asked, and what is held of it does not suffice
 """
 
 from __future__ import annotations
@@ -35,6 +37,8 @@ from __future__ import annotations
 import json
 import math
 from typing import Any, ClassVar
+
+_NO_RETRY = (b"x-should-retry", b"false")
 
 
 class GatewayError(Exception):
@@ -159,11 +163,34 @@ class UnsupportedMediaType(Refused):
 
 
 class RateLimited(Refused):
-    """The key's requests per minute are used up."""
+    """A rate, the requests in flight or the queue is full; `retry_after` None: the request never fits its limit."""
 
     status = 429
-    type = "requests"
     code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, *, kind: str = "requests", retry_after: float | None) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.kind = kind
+
+    def body(self) -> dict[str, Any]:
+        """OpenAI's error body; its type says whether requests or tokens are meant."""
+        return {"error": super().body()["error"] | {"type": self.kind}}
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """When to come back, or not to."""
+        return [_NO_RETRY] if self.retry_after is None else super().headers()
+
+
+class QuotaSpent(Refused):
+    """A budget is spent until its day or month ends."""
+
+    status = 429
+    type = "insufficient_quota"
+    code = "insufficient_quota"
+
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """Not to come back: an SDK would, at 429."""
+        return [_NO_RETRY]
 
 
 class ClientLeft(GatewayError):
@@ -285,3 +312,9 @@ class NotRecorded(Unavailable):
     """The spool takes no record."""
 
     code = "not_recorded"
+
+
+class BudgetStoreUnavailable(Unavailable):
+    """Nobody can say what is left of a budget, and what this gateway holds of it does not suffice."""
+
+    code = "budget_store_unavailable"

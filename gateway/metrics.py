@@ -147,3 +147,27 @@ class GatewayMetrics:
             ("model", "backend"),
             registry=registry,
         )
+        self.limit_refusals = Counter(
+            "spiritsafe_limit_refusals",
+            "Requests refused by a limit, by the quantity that was used up; `queue`: the house was full.",
+            ("quantity",),
+            registry=registry,
+        )
+        self.limit_store_up = Gauge(
+            "spiritsafe_limit_store_up",
+            "Does the store of the limits answer (1)? At 0 rates are divided by the gateways and budgets run dry.",
+            registry=registry,
+        )
+        self.queue_time = SampledHistogram(
+            "spiritsafe_queue_seconds",
+            "Time that requests waited for a place at a full model, by lane.",
+            ("lane",),
+            _SECONDS,
+            registry,
+        )
+        self.queue_length = Gauge(
+            "spiritsafe_queue_length",
+            "Requests that wait for a place, by model and lane.",
+            ("model", "lane"),
+            registry=registry,
+        )

@@ -13,12 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.admission import check_enforcement, check_rate
+from gateway.admission import Admission, check_enforcement
 from gateway.authentication import ControlFollower, authenticate
 from gateway.errors import BodyTooSlow, ClientLeft, GatewayError, InternalError, NotRecorded
 from gateway.fleet.connection import UpstreamClient
-from gateway.ledger.control import ControlState
-from gateway.limits.bucket import RequestLimiter
 from gateway.metrics import GatewayMetrics
 from gateway.protocol.call import Call, HeaderList, check_form
 from gateway.protocol.exchange import Exchange, Route
@@ -41,7 +39,7 @@ class Pipeline:
     secret: bytes
     control: ControlFollower
     catalogue: Callable[[], Catalogue]
-    limiter: RequestLimiter
+    admission: Admission
     router: Router
     client: UpstreamClient
     recorder: Recorder
@@ -59,6 +57,8 @@ class Pipeline:
             logger.exception("a request failed by our own fault", extra={"request_id": exchange.request_id})
             self._refuse(exchange, call, InternalError(exchange.request_id))
         finally:
+            if exchange.reservation is not None:
+                exchange.reservation.settle(exchange.tokens, exchange.cost)
             self.metrics.in_flight -= 1
 
     async def list_models(self, call: Call, name: str | None = None) -> None:
@@ -87,11 +87,22 @@ class Pipeline:
         exchange.account, exchange.key = authenticate(exchange.headers, self.secret, state)
         check_endpoint(exchange.key.scope, exchange.endpoint)
         request = await self._read(exchange, call)
-        diverted = self._admit(exchange, state)
+        diverted = check_enforcement(state, exchange.account)
         candidate = self._route(exchange, request, diverted)
-        self.recorder.start(exchange)
+        plan = self.admission.plan(exchange, state.limits)
+        if plan is not None:
+            request = await self.admission.reserve(exchange, request, plan)
         with call.presence():
-            await self._relay(exchange, request, candidate, call).run()
+            queue = self.admission.queue_of(exchange)
+            request = self.admission.with_priority(exchange, request)
+            if queue is not None and not queue.enter_now():
+                await self.admission.wait(exchange, request, queue)
+            try:
+                self.recorder.start(exchange)
+                await self._relay(exchange, request, candidate, call).run()
+            finally:
+                if queue is not None:
+                    queue.leave()
 
     async def _read(self, exchange: Exchange, call: Call) -> InferenceRequest:
         raw = await call.body(self.settings.max_body_bytes, self.settings.body_timeout_s)
@@ -105,16 +116,6 @@ class Pipeline:
         if exchange.headers.get(b"x-stainless-retry-count", b"0") != b"0":
             self.metrics.retries.inc()
         return request
-
-    def _admit(self, exchange: Exchange, state: ControlState) -> bool:
-        """Return whether the account is diverted; raises when the request may not go on."""
-        assert exchange.account is not None
-        assert exchange.key is not None
-        diverted = check_enforcement(state, exchange.account)
-        exchange.answer_headers, refusal = check_rate(self.limiter, exchange.key)
-        if refusal is not None:
-            raise refusal
-        return diverted
 
     def _route(self, exchange: Exchange, request: InferenceRequest, diverted: bool) -> Candidate:
         assert exchange.account is not None
@@ -154,8 +155,13 @@ class Pipeline:
         exchange.error = (error.code or error.type) if error is not None else None
         if error is not None:
             self.metrics.refusals.labels(exchange.error).inc()
-        if exchange.account is not None:
-            self.recorder.final(exchange)
+        try:
+            if exchange.account is not None:
+                self.recorder.final(exchange)
+        finally:
+            if exchange.reservation is not None:
+                # Before the client has the last byte, so that its next request finds what this one did not use.
+                exchange.reservation.settle(exchange.tokens, exchange.cost)
         exchange.recorded = True
 
     def _refuse(self, exchange: Exchange, call: Call, error: GatewayError) -> None:
@@ -206,6 +212,8 @@ def success_headers(exchange: Exchange) -> HeaderList:
     """Return the headers of an answer: who answered and why, what it took here, and its price unless it is a stream."""
     exchange.timing.begun = time.perf_counter()
     headers = [*base_headers(exchange), (b"x-spiritsafe-overhead-ms", b"%.3f" % exchange.timing.overhead_ms())]
+    if exchange.timing.queued_s is not None:
+        headers.append((b"x-spiritsafe-queue-ms", b"%.3f" % (exchange.timing.queued_s * 1000)))
     if exchange.route is not None:
         headers.append((b"x-spiritsafe-model", exchange.route.model.encode()))
         headers.append((b"x-spiritsafe-route-reason", exchange.route.reason.encode()))

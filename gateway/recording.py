@@ -62,6 +62,7 @@ class Recorder:
         route = exchange.route
         if route is not None and usage and exchange.status in ANSWERED:
             exchange.cost = _cost(usage, route.prices)
+            exchange.tokens = usage["input_tokens"] + usage["output_tokens"]
         record = final_record(exchange, usage)
         record["client"] = self._client(exchange)
         if exchange.request is not None:
@@ -213,6 +214,8 @@ def final_record(exchange: Exchange, usage: dict[str, Any]) -> dict[str, Any]:
     first_token = timing.time_to_first_token_ms()
     if first_token is not None:
         record["time_to_first_token_ms"] = round(first_token, 3)
+    if timing.queued_s:
+        record["queue_ms"] = round(timing.queued_s * 1000, 3)
     if exchange.error is not None:
         record["error"] = exchange.error
     if exchange.answer.finish_reason is not None:

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 DEFAULT_FILE = "spiritsafe.toml"
 NANO = 1_000_000_000
+MOST_WORKERS = 32  # seats in the memory that workers share
 
 DEFAULT_TEXT = """\
 # Spiritsafe's settings. docs/configuration.md explains every key; environment variables override them.
@@ -62,6 +63,7 @@ class ModelSettings:
     context_length: int = 2048
     licence: str = ""  # SPDX identifier of the weights' licence
     distillable: bool = False  # may its outputs train a student?
+    max_in_flight: int = 0  # requests a worker has open with the model; 0: gateway.max_in_flight
     serve: ServeSettings | None = None
 
     @property
@@ -91,6 +93,18 @@ class GatewaySettings:
     ping_interval_s: float = 15.0  # silence before the first `: ping` of a stream, and between pings
     snapshot_max_age_s: float = 300.0  # how long the last good control state serves while the database is away
     on_spool_failure: Literal["refuse", "serve"] = "refuse"  # 503, or serve unrecorded and count it
+    max_in_flight: int = 0  # requests a worker has open with a model, the others wait; 0: no bound
+
+
+@dataclass(frozen=True)
+class LimitsSettings:
+    """`[limits]`: where several gateways count together, and how requests wait at a full model."""
+
+    store: str = ""  # valkey://HOST:PORT/DB that all gateways share; empty: this machine counts alone
+    store_timeout_s: float = 0.25  # a store slower than this counts as away
+    queue_length: int = 1000  # requests that may wait at a model, in each lane of a worker
+    queue_wait_s: float = 60.0  # and how long
+    forward_priority: bool = False  # vLLM runs with --scheduling-policy priority
 
 
 @dataclass(frozen=True)
@@ -153,6 +167,7 @@ class Settings:
     database: str = ""  # SQLAlchemy URL of the control plane; empty: SQLite in data_dir
     models: tuple[ModelSettings, ...] = ()
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    limits: LimitsSettings = field(default_factory=LimitsSettings)
     operator: OperatorSettings = field(default_factory=OperatorSettings)
     spool: SpoolSettings = field(default_factory=SpoolSettings)
     record: RecordSettings = field(default_factory=RecordSettings)
@@ -342,5 +357,16 @@ def _check_ranges(settings: Settings, place: _Place) -> None:
             raise place.error(section, "port", f"is {item.port}; a port is between 1 and 65535 (0: any free one)")
     if settings.gateway.workers < 1:
         raise place.error("gateway", "workers", f"is {settings.gateway.workers}; at least one worker is needed")
+    if settings.gateway.workers > MOST_WORKERS:
+        raise place.error(
+            "gateway", "workers", f"is {settings.gateway.workers}; at most {MOST_WORKERS} share a machine"
+        )
+    bounds = [("gateway", settings.gateway.max_in_flight)]
+    bounds += [(f"models#{number}", model.max_in_flight) for number, model in enumerate(settings.models, 1)]
+    for section, bound in bounds:
+        if bound < 0:
+            raise place.error(section, "max_in_flight", f"is {bound}; write 0 for no bound")
+    if settings.limits.store and not re.match(r"(valkey|redis)s?://[^/\s]+", settings.limits.store):
+        raise place.error("limits", "store", f"{settings.limits.store!r} is no address: write valkey://HOST:PORT/0")
     if settings.gateway.max_body_bytes < 1024:
         raise place.error("gateway", "max_body_bytes", "is under 1024 bytes, which no request fits in")

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Any
 
-from gateway.limits.bucket import Allowance
+import pytest
+
+from gateway.ledger.limits import Limit, Limits
+from gateway.limits.leases import LeasedLimiter, LimitReached, Plan, Reservation
 from gateway.routing import Candidate, RouteDecision, Router, RouteRequest
 
-
-class Limiter(Protocol):
-    """What `check_limiter` checks."""
-
-    def take(self, key: str, limit: int) -> Allowance:
-        """Take one request of `limit` per minute."""
-        ...
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
 class Clock:
     """A clock that a test turns."""
 
     def __init__(self) -> None:
-        self.now = 1000.0
+        self.now = 1_790_000_000.0  # 2026-09-21, 14:13:20 UTC
 
     def __call__(self) -> float:
         """Return the time in seconds."""
@@ -65,50 +62,203 @@ def _choose(router: Router, request: RouteRequest, candidates: Sequence[Candidat
     return decision
 
 
-def check_limiter(make: Callable[[Clock], Limiter]) -> None:
-    """Check a limiter for one worker: it lets the limit through, no more, and its times are true."""
-    _check_burst(make)
-    _check_refill_time(make)
-    _check_long_run(make)
-    _check_keys_are_apart(make)
+class Subject:
+    """A limiter on a clock that a test turns; `run` runs what it does for a request on its event loop."""
+
+    def __init__(self, limiter: LeasedLimiter, clock: Clock, run: Run) -> None:
+        self.limiter = limiter
+        self.clock = clock
+        self.run = run
+
+    def plan(self, limits: Limits, account: str = "a", key: str = "k", model: str = "m") -> Plan:
+        """Return the plan for a request that these limits bind."""
+        plan = self.limiter.plan(limits, account, key, model)
+        assert plan is not None
+        return plan
+
+    def reserve(self, plan: Plan, tokens: int = 0, cost: int = 0) -> Reservation:
+        """Reserve as the request path does; `LimitReached` when it can't be."""
+        found = self.limiter.reserve(plan, tokens, cost)
+        if found is None:
+            found = self.run(self.limiter.acquire(plan, tokens, cost))
+        assert isinstance(found, Reservation)
+        return found
+
+    def refused(self, plan: Plan, tokens: int = 0, cost: int = 0) -> LimitReached:
+        """Return why a reservation is refused, which it must be."""
+        with pytest.raises(LimitReached) as caught:
+            self.reserve(plan, tokens, cost)
+        return caught.value
+
+    def count(self, plan: Plan, tokens: int = 0, cost: int = 0) -> list[Reservation]:
+        """Reserve until it is refused."""
+        found: list[Reservation] = []
+        while len(found) < 10_000:
+            try:
+                found.append(self.reserve(plan, tokens, cost))
+            except LimitReached:
+                break
+        return found
+
+    def tick(self, times: int = 2) -> None:
+        """Let time pass as the limiter's own task does; after two ticks what is idle has gone back."""
+        for _ in range(times):
+            self.run(self.limiter.tick())
 
 
-def _check_burst(make: Callable[[Clock], Limiter]) -> None:
-    limiter = make(Clock())
-    for used in range(1, 6):
-        allowance = limiter.take("a", 5)
-        assert allowance.taken
-        assert (allowance.limit, allowance.remaining) == (5, 5 - used)
-    assert not limiter.take("a", 5).taken
-    assert not limiter.take("zero", 0).taken
+def limits_of(**quantities: int) -> Limits:
+    """Return limits of the account `a`."""
+    return {("account", "a"): Limit("account", "a", **quantities)}  # type: ignore[arg-type]
 
 
-def _check_refill_time(make: Callable[[Clock], Limiter]) -> None:
+def check_limiter(make: Callable[[], Subject]) -> None:
+    """Check a limiter alone on its store: it lets each limit through, no more, its times are true, it gives back.
+
+    `make` returns a new limiter on a store in which nothing is yet.
+    """
+    for check in (
+        _check_no_limit,
+        _check_burst,
+        _check_refill_time,
+        _check_long_run,
+        _check_tokens,
+        _check_slots,
+        _check_budget,
+        _check_windows,
+        _check_all_or_nothing,
+        _check_debt,
+        _check_expiry,
+        _check_change,
+        _check_headers,
+    ):
+        subject = make()
+        try:
+            check(subject)
+        finally:
+            subject.run(subject.limiter.close())
+
+
+def _check_no_limit(subject: Subject) -> None:
+    assert subject.limiter.plan({}, "a", "k", "m") is None
+    assert subject.limiter.plan(limits_of(rpm=1), "b", "k", "m") is None
+
+
+def _check_burst(subject: Subject) -> None:
+    plan = subject.plan(limits_of(rpm=5))
+    assert len(subject.count(plan)) == 5
+    other = {("account", name): Limit("account", name, rpm=1) for name in "ab"}
+    subject.clock.now += 60
+    assert len(subject.count(subject.plan(other))) == 1
+    assert len(subject.count(subject.plan(other, "b"))) == 1, "one account's requests counted for another"
+
+
+def _check_refill_time(subject: Subject) -> None:
     for limit in (1, 7, 60, 1000):
-        clock = Clock()
-        limiter = make(clock)
-        while (allowance := limiter.take("a", limit)).taken:
-            pass
-        assert math.isclose(allowance.retry_after_s, 60.0 / limit, rel_tol=1e-6)
-        start = clock.now
-        clock.now = start + allowance.retry_after_s * 0.99
-        assert not limiter.take("a", limit).taken, "it was let through before the time that was named"
-        clock.now = start + allowance.retry_after_s
-        assert limiter.take("a", limit).taken, "it was refused after the time that was named"
+        subject.clock.now += 120
+        plan = subject.plan(limits_of(rpm=limit))
+        assert len(subject.count(plan)) == limit
+        wait = subject.refused(plan).wait_s
+        assert wait is not None
+        assert math.isclose(wait, 60.0 / limit, rel_tol=1e-4)
+        start = subject.clock.now
+        subject.clock.now = start + wait * 0.99
+        subject.refused(plan)  # not before the time that was named
+        subject.clock.now = start + wait + 1e-6
+        subject.reserve(plan)  # but then
 
 
-def _check_long_run(make: Callable[[Clock], Limiter]) -> None:
-    clock = Clock()
-    limiter = make(clock)
+def _check_long_run(subject: Subject) -> None:
+    plan = subject.plan(limits_of(rpm=30))
     taken = 0
-    for _ in range(6000):
-        taken += limiter.take("a", 30).taken
-        clock.now += 0.1  # ten minutes in all
+    for _ in range(600):
+        taken += len(subject.count(plan))
+        subject.clock.now += 1.0  # ten minutes in all
     assert 30 * 10 <= taken <= 30 * 11
 
 
-def _check_keys_are_apart(make: Callable[[Clock], Limiter]) -> None:
-    limiter = make(Clock())
-    assert limiter.take("a", 1).taken
-    assert not limiter.take("a", 1).taken
-    assert limiter.take("b", 1).taken
+def _check_tokens(subject: Subject) -> None:
+    plan = subject.plan(limits_of(tpm=1000))
+    first = subject.reserve(plan, tokens=900)
+    assert subject.refused(plan, tokens=200).wait_s == pytest.approx(6.0)
+    first.settle(100, 0)
+    assert len(subject.count(plan, tokens=300)) == 3, "what was not used did not come back"
+    assert subject.refused(plan, tokens=1001).wait_s is None, "it will never fit"
+
+
+def _check_slots(subject: Subject) -> None:
+    plan = subject.plan(limits_of(parallel=3))
+    taken = subject.count(plan)
+    assert len(taken) == 3
+    taken[0].settle(5, 5)
+    taken[0].settle(5, 5)
+    assert len(subject.count(plan)) == 1, "a reservation was given back twice"
+
+
+def _check_budget(subject: Subject) -> None:
+    plan = subject.plan(limits_of(usd_day=1000))
+    open_ones = subject.count(plan, cost=300)
+    assert len(open_ones) == 3
+    assert not subject.refused(plan, cost=300).spent, "it is held, not spent"
+    for reservation in open_ones:
+        reservation.settle(0, 250)
+    assert len(subject.count(plan, cost=250)) == 1
+    assert subject.refused(plan, cost=251).spent
+
+
+def _check_windows(subject: Subject) -> None:
+    limits = limits_of(usd_day=1000, usd_month=1500)
+    subject.reserve(subject.plan(limits), cost=1000).settle(0, 1000)
+    late = subject.reserve(subject.plan(limits_of(parallel=1)))
+    assert subject.refused(subject.plan(limits), cost=1).meter.quantity == "usd_day"
+    subject.clock.now += 86400
+    subject.reserve(subject.plan(limits), cost=500).settle(0, 500)
+    assert subject.refused(subject.plan(limits), cost=1).meter.quantity == "usd_month"
+    subject.clock.now += 31 * 86400
+    subject.reserve(subject.plan(limits), cost=1000)
+    late.settle(0, 0)
+
+
+def _check_all_or_nothing(subject: Subject) -> None:
+    limits = {
+        ("account", "a"): Limit("account", "a", rpm=10, parallel=10),
+        ("key", "k"): Limit("key", "k", usd_day=100),
+        ("model", "m"): Limit("model", "m", tpm=1000),
+    }
+    plan = subject.plan(limits)
+    assert subject.refused(plan, tokens=10, cost=101).meter.subject == "key"
+    assert subject.refused(plan, tokens=1001, cost=1).meter.subject == "model"
+    subject.tick()
+    assert len(subject.count(plan, tokens=10, cost=10)) == 10, "a refused request took something"
+
+
+def _check_debt(subject: Subject) -> None:
+    plan = subject.plan(limits_of(usd_day=1000))
+    subject.reserve(plan, cost=100).settle(0, 400)
+    subject.tick()
+    assert len(subject.count(plan, cost=100)) == 6, "what was used over the bound was forgotten"
+
+
+def _check_expiry(subject: Subject) -> None:
+    plan = subject.plan(limits_of(parallel=1, usd_day=100))
+    forgotten = subject.reserve(plan, cost=100)
+    subject.clock.now += 661
+    subject.tick()
+    subject.reserve(plan, cost=100)
+    forgotten.settle(0, 100)
+    assert subject.refused(plan, cost=1)
+
+
+def _check_change(subject: Subject) -> None:
+    subject.reserve(subject.plan(limits_of(usd_day=1000)), cost=100).settle(0, 100)
+    subject.tick()
+    assert len(subject.count(subject.plan(limits_of(usd_day=300)), cost=100)) == 2
+
+
+def _check_headers(subject: Subject) -> None:
+    plan = subject.plan(limits_of(rpm=60, tpm=6000))
+    subject.reserve(plan, tokens=100)
+    assert subject.limiter.left(plan.requests) == (60, 59, 1.0)
+    assert subject.limiter.left(plan.tokens) == (6000, 5900, 1.0)
+    subject.count(plan, tokens=1)
+    assert subject.limiter.left(plan.requests) == (60, 0, 60.0)
+    assert subject.limiter.left(()) is None

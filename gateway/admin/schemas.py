@@ -130,6 +130,35 @@ class CreatedKey(BaseModel):
     expires: Time | None
 
 
+class LimitChange(Body):
+    """The limits to change: a number sets one, null ends one. Money is nano-dollars."""
+
+    rpm: int | None = None
+    tpm: int | None = None
+    parallel: int | None = None
+    usd_day: int | None = None
+    usd_month: int | None = None
+    max_output: int | None = None
+    weight: int | None = None
+    lane: Literal["interactive", "batch"] | None = None
+
+
+class LimitRow(Shown):
+    """The limits of an account, a key or a model, null where there is none. Money is nano-dollars."""
+
+    subject: str
+    name: str
+    rpm: int | None
+    tpm: int | None
+    parallel: int | None
+    usd_day: int | None
+    usd_month: int | None
+    max_output: int | None
+    weight: int | None
+    lane: str | None
+    updated: Time
+
+
 class AlertRow(Shown):
     """An alert with its reasons and its evidence."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from gateway.ledger import accounts, enforcement, keys, registry
+from gateway.ledger import accounts, enforcement, keys, limits, registry
 from gateway.ledger.database import Database
 
 
@@ -13,6 +13,7 @@ from gateway.ledger.database import Database
 class ControlState:
     """One consistent view: `keys` by keyed hash without the revoked, `enforcement` by account, the served `students`.
 
+    `limits` are by subject and name; the requests per minute that a key was made with are among them.
     `loaded_at` is `time.monotonic()` at the moment of reading; keys and enforcement may end later than that, so their
     `expires` and `until` are compared again at each request.
     """
@@ -23,6 +24,7 @@ class ControlState:
     accounts: dict[str, accounts.Account]
     enforcement: dict[str, enforcement.Enforcement]
     students: tuple[registry.Student, ...]
+    limits: limits.Limits = field(default_factory=dict)
 
 
 def load(database: Database) -> ControlState:
@@ -30,11 +32,13 @@ def load(database: Database) -> ControlState:
     loaded_at = time.monotonic()
     revision = database.revision()  # Read first: a write in between is then seen as a newer revision and read again.
     with database.read() as connection:
+        live = [key for key in keys.every(connection) if key.revoked is None]
         return ControlState(
             revision,
             loaded_at,
-            {key.hash: key for key in keys.every(connection) if key.revoked is None},
+            {key.hash: key for key in live},
             {account.name: account for account in accounts.every(connection)},
             enforcement.in_force(connection),
             tuple(registry.in_state(connection, *registry.SERVED)),
+            limits.in_force(connection, live),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from gateway.ledger.accounts import Account
 from gateway.ledger.identifiers import uuid7
@@ -28,6 +29,14 @@ class Route:
     adequacy: float | None = None
 
 
+class Reservation(Protocol):
+    """What was reserved of the limits for one request."""
+
+    def settle(self, tokens: int, cost: int) -> None:
+        """Spend what was used (tokens, nano-dollars) and give back the rest; a second time does nothing."""
+        ...
+
+
 @dataclass(slots=True)
 class Timing:
     """Moments of one request, in `time.perf_counter()` seconds; None: not reached."""
@@ -38,14 +47,15 @@ class Timing:
     first_content: float | None = None
     answered: float | None = None  # by the backend: the first content of a stream, all of another answer
     begun: float | None = None  # our answer to the client
+    queued_s: float | None = None  # how long it waited because the house was full; None where no bound is set
 
     def elapsed_ms(self) -> float:
         """Milliseconds since the request came."""
         return (time.perf_counter() - self.received) * 1000
 
     def overhead_ms(self) -> float:
-        """Milliseconds spent here until our answer began, but for the client's sending and the wait for the backend."""
-        start = self.body_read or self.received
+        """Milliseconds spent here until our answer began, but for the client's sending, queue and backend."""
+        start = (self.body_read or self.received) + (self.queued_s or 0.0)
         if self.forwarded is None:
             return (time.perf_counter() - start) * 1000
         before = self.forwarded - start
@@ -77,6 +87,8 @@ class Exchange:
     status: int = 0
     error: str | None = None
     cost: int = 0
+    tokens: int = 0
+    reservation: Reservation | None = None
     recorded: bool = False
     request_id: str = ""
     answer_headers: list[tuple[bytes, bytes]] = field(default_factory=list)  # admission wants every answer to carry

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -55,7 +54,7 @@ class InferenceRequest:
     body: dict[str, Any]
     model: str
     stream: bool
-    injected: Mapping[str, Any] | None = None
+    injected: dict[str, Any] | None = None  # fields that only the backend sees, in place of the caller's
     _skeleton: str | None = None
 
     @property

@@ -92,7 +92,7 @@ CALLERS = (
 def settings_in(folder: Path) -> Settings:
     """Return settings with one supervised teacher, all in a folder."""
     serve = ServeSettings(path="models/teacher")
-    teacher = ModelSettings("teacher", "teacher", (), 1.0, 3.0, 2048, "Apache-2.0", True, serve)
+    teacher = ModelSettings("teacher", "teacher", (), 1.0, 3.0, 2048, "Apache-2.0", True, serve=serve)
     return Settings(data_dir=folder, models=(teacher,))
 
 

@@ -40,4 +40,4 @@ def test_retry_after_is_true_and_at_most_a_minute() -> None:
     """Seconds are rounded up, so that coming back then is not too early; older SDKs ignore more than 60."""
     assert RateLimited("x", retry_after=0.25).headers() == [(b"retry-after", b"1"), (b"retry-after-ms", b"250")]
     assert RateLimited("x", retry_after=float("inf")).headers()[0] == (b"retry-after", b"60")
-    assert RateLimited("x").headers() == []
+    assert RateLimited("x", retry_after=None).headers() == [(b"x-should-retry", b"false")]

@@ -158,6 +158,22 @@ def test_a_lost_secret_makes_no_key(api: Api) -> None:
     assert "restore it from the backup" in message
 
 
+def test_limits_are_set_and_cleared(api: Api) -> None:
+    """A change touches what it names, null ends a limit, and the operator stands in the audit row."""
+    assert api.call("PATCH", "/limits/account/org-1", {"rpm": 60, "usd_day": 5})["updated"].endswith("Z")
+    changed = api.call("PATCH", "/limits/account/org-1", {"rpm": None, "lane": "batch"}, "bela")
+    assert (changed["rpm"], changed["usd_day"], changed["lane"]) == (None, 5, "batch")
+    assert [row["name"] for row in api.call("GET", "/limits")] == ["org-1"]
+    assert api.call("GET", "/audit?subject=account:org-1")[0]["actor"] == "bela"
+    assert api.refused("PATCH", "/limits/account/org-1", {"rpm": 0})[0] == 400
+    assert api.refused("PATCH", "/limits/account/org-1", {"speed": 1})[0] == 400
+    assert api.refused("PATCH", "/limits/planet/org-1", {"rpm": 1})[0] == 400
+    assert api.refused("PATCH", "/limits/model/unknown", {"rpm": 1})[0] == 404
+    assert api.send("DELETE", "/limits/account/org-1").status_code == 204
+    assert api.call("GET", "/limits") == []
+    assert api.refused("DELETE", "/limits/account/org-1")[0] == 404
+
+
 def test_errors_have_a_status_and_a_remedy(api: Api) -> None:
     """Each kind of error has its status, and the message says what to do."""
     assert api.refused("POST", "/accounts", {"name": "org-1"})[0] == 409

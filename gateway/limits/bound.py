@@ -1,0 +1,99 @@
+"""The most that a request can use, known before it goes on: tokens of its prompt and of its answers.
+
+A tokenizer makes at most one token of a byte, so the body's length bounds the prompt without reading it; a chat
+template adds a few tokens a message, and renders tools with spaces that the body lacks. What is no text (images,
+audio) is bounded by the model's context, as everything is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.errors import BadRequest
+from gateway.protocol.requests import InferenceRequest
+
+TEMPLATE_TOKENS = 128  # of a chat template without messages: its own system prompt, dates, tool instructions
+MESSAGE_TOKENS = 16  # around one message
+TOOLS_FACTOR = 2  # templates indent the declarations of tools
+COMPLETION_TOKENS = 16  # OpenAI's default for completions, and vLLM's
+
+# Where each endpoint says how long an answer may be; the first name is what is injected.
+_MAXIMA: dict[str, tuple[str, ...]] = {
+    "chat.completions": ("max_completion_tokens", "max_tokens"),
+    "completions": ("max_tokens",),
+}
+
+
+@dataclass(frozen=True)
+class Bound:
+    """At most so many tokens: `prompt` read and `output` made. `inject`: the field that holds the backend to it."""
+
+    prompt: int
+    output: int
+    inject: dict[str, int]
+
+    @property
+    def tokens(self) -> int:
+        """All tokens."""
+        return self.prompt + self.output
+
+    def cost(self, prices: tuple[int, int]) -> int:
+        """Return nano-dollars at these prices per token of prompt and of answer."""
+        return self.prompt * prices[0] + self.output * prices[1]
+
+
+def bound_of(request: InferenceRequest, context_length: int, max_output: int | None) -> Bound:
+    """Bound a request to a model with that context; `BadRequest` when it asks for more than `max_output` allows."""
+    body = request.body
+    name, asked = _asked(request)
+    if asked is not None and max_output is not None and asked > max_output:
+        raise BadRequest(
+            f"'{name}' is {asked}, and answers are limited to {max_output} tokens here: ask for fewer.", param=name
+        )
+    allowed = context_length if max_output is None else min(max_output, context_length)
+    most = min(_default(request, allowed), allowed) if asked is None else min(asked, context_length)
+    prompts = _prompts(body.get("prompt") if "prompt" in body else body.get("input"))
+    prompt = min(_prompt_tokens(request, context_length), context_length * prompts)
+    return Bound(prompt, most * _choices(body) * prompts, {name: most} if asked is None else {})
+
+
+def _asked(request: InferenceRequest) -> tuple[str, int | None]:
+    """Return the field that says how long an answer may be, and what the caller wrote there."""
+    names = _MAXIMA[request.endpoint]
+    for name in names:
+        value = request.body.get(name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return name, max(0, value)
+    return names[0], None
+
+
+def _default(request: InferenceRequest, allowed: int) -> int:
+    # What the caller would have got without a limit, so that a limit changes no answer: a null asks for all there is.
+    return COMPLETION_TOKENS if request.endpoint == "completions" and "max_tokens" not in request.body else allowed
+
+
+def _choices(body: dict[str, Any]) -> int:
+    counts = (body.get("n"), body.get("best_of"))
+    return max([1, *(count for count in counts if isinstance(count, int))])
+
+
+def _prompts(prompt: object) -> int:
+    """Return how many prompts there are: a list of numbers is one, already in tokens."""
+    return len(prompt) if isinstance(prompt, list) and prompt and isinstance(prompt[0], (str, list)) else 1
+
+
+def _prompt_tokens(request: InferenceRequest, context_length: int) -> int:
+    messages = request.body.get("messages")
+    if not isinstance(messages, list):
+        return len(request.raw)
+    if any(_has_media(message.get("content")) for message in messages):
+        return context_length
+    size = len(request.raw) * (TOOLS_FACTOR if request.body.get("tools") else 1)
+    return size + TEMPLATE_TOKENS + MESSAGE_TOKENS * len(messages)
+
+
+def _has_media(content: object) -> bool:
+    if not isinstance(content, list):
+        return False
+    return any(isinstance(part, dict) and part.get("type") not in ("text", "refusal", None) for part in content)
