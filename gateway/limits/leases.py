@@ -320,6 +320,7 @@ class LeasedLimiter:
             if self._store.lapsed():
                 self._drop_budgets()
             return
+        self._heard(True)
         async with self._lock:
             active = list(self._active)
             returns = [(lease, surplus) for lease in active if (surplus := _surplus(lease))]
@@ -327,7 +328,6 @@ class LeasedLimiter:
                 lease.free -= surplus
             try:
                 await self._store.settle(returns, active)
-                self._heard(True)
             except StoreUnavailable:
                 self._heard(False)
                 return
@@ -439,6 +439,8 @@ def _surplus(lease: Lease) -> int:
     idle = lease.free == lease.seen or lease.free < 0
     surplus = lease.free if idle else max(0, lease.free - lease.keep)
     lease.seen = lease.free - surplus
+    if idle:
+        lease.keep = 0
     return surplus
 
 

@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
 
 from gateway.ledger.limits import Limit, Limits
 from gateway.limits.leases import LeasedLimiter
-from gateway.limits.shared import SEATS, SharedStore
+from gateway.limits.shared import REAP_S, SEATS, SharedStore
 from tests.checks import Clock, Subject, check_limiter
 from tests.conftest import ROOT
 from tests.gateway.conftest import eventually
+from tests.gateway.limits.together import STEPS, House, Step
 
 
 def subject(folder: Path, workers: int = 1, clock: Clock | None = None) -> Subject:
@@ -44,21 +48,26 @@ class Worker:
     def __init__(self, folder: Path, **limits: int) -> None:
         command = [sys.executable, "-m", "tests.gateway.limits.worker_process", str(folder), json.dumps(limits)]
         self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert self._answer() == "ready"
+        assert self.answer() == "ready"
 
     def do(self, command: str) -> bool:
         """Run a command; False when it was refused."""
+        self.send(command)
+        return self.answer() == "yes"
+
+    def send(self, command: str) -> None:
+        """Send a command."""
         assert self.process.stdin is not None
         self.process.stdin.write(command + "\n")
         self.process.stdin.flush()
-        return self._answer() == "yes"
 
     def kill(self) -> None:
         """End it as `kill -9` does."""
         self.process.kill()
         self.process.communicate()
 
-    def _answer(self) -> str:
+    def answer(self) -> str:
+        """Return the next answer."""
         assert self.process.stdout is not None
         return self.process.stdout.readline().strip()
 
@@ -139,3 +148,35 @@ def test_the_file_is_reused_when_it_is_full(tmp_path: Path, monkeypatch: pytest.
     worker.reserve(worker.plan(limits, "d"))
     assert worker.refused(worker.plan(limits, "d"))
     assert worker.reserve(worker.plan(limits, "a"))
+
+
+@given(STEPS)
+@settings(max_examples=60, deadline=None)
+def test_two_workers_never_overspend(steps: list[Step]) -> None:
+    """Whatever two workers do, and wherever one is killed: never more than the limit, and in the end all is there."""
+    with tempfile.TemporaryDirectory() as folder, asyncio.Runner() as runner:
+        clock = Clock()
+
+        def make(_number: int) -> Subject:
+            return Subject(LeasedLimiter(SharedStore(Path(folder), 2, clock), 660.0, clock), clock, runner.run)
+
+        def kill(killed: Subject) -> None:
+            store = killed.limiter._store
+            assert isinstance(store, SharedStore)
+            os.close(store._seat_file)  # all that the kernel does to the shared memory of a killed process
+            clock.now += REAP_S
+
+        house = House(make, kill)
+        for step in steps:
+            house.step(step)
+        house.end()
+
+
+def test_workers_at_full_speed(start: Callable[..., Worker]) -> None:
+    """Two processes that reserve and settle as fast as they can spend all of a budget and not a bit more."""
+    workers = [start(usd_day=200_000) for _ in range(2)]
+    for worker in workers:
+        worker.send("hammer 0 100")
+    spent = [int(worker.answer()) for worker in workers]
+    assert 200_000 - 100 < sum(spent) <= 200_000
+    assert min(spent) > 10_000
