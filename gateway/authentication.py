@@ -42,6 +42,7 @@ class ControlFollower:
         self._reachable = True
         self._file: tuple[int, int] | None = None
         self._database: Database | None = None
+        self._one_at_a_time = threading.Lock()  # a state read earlier must not replace a later one
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="control-follower", daemon=True)
 
@@ -72,7 +73,8 @@ class ControlFollower:
     def poll(self) -> None:
         """Ask for the revision and load the state when it is new; a failure is logged once, when it begins."""
         try:
-            self._poll()
+            with self._one_at_a_time:
+                self._poll()
         except (sa.exc.SQLAlchemyError, OSError, LedgerError, ValueError) as error:
             if self._reachable:
                 logger.warning("control plane unreachable, its last state serves: %s", error)

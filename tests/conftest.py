@@ -1,17 +1,29 @@
-"""Skip rules: a test that lacks a system program or an environment skips and says how to get it.
+"""Cheap passwords, and skip rules: a test that lacks a system program or an environment says how to get it.
 
 With `SPIRITSAFE_REQUIRE_SYSTEM=1`, as in `.ci/run`, it fails instead, so that CI never passes by skipping.
 """
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
+import argon2
 import pytest
 
+from gateway.ledger import operators
+
+REAL_HASHER = operators.HASHER
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cheap_passwords() -> Iterator[None]:
+    """Hash passwords in microseconds: the real 64 MiB each would be a tenth of what all quick tests take."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(operators, "HASHER", argon2.PasswordHasher.from_parameters(argon2.profiles.CHEAPEST))
+        yield
 
 
 def _lack(reason: str) -> NoReturn:

@@ -67,6 +67,7 @@ def test_every_named_package_is_locked(source: Path) -> None:
     assert [name for name in named if re.sub(r"[-_.]+", "-", name).lower() not in locked] == []
 
 
+@pytest.mark.slow
 def test_wheel_holds_every_file_of_the_packages(tmp_path: Path) -> None:
     """The wheel carries all modules, migrations, templates, style sheets and scripts, and no caches."""
     # A copy, because building in the checkout would leave build/ behind and ship what an older one left there.

@@ -10,11 +10,13 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
+MIGRATIONS = Path(__file__).parent / "migrations"
 metadata = sa.MetaData()
 revisions = sa.Table(
     "revisions", metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column("value", sa.Integer)
@@ -82,20 +84,34 @@ class Database:
 
     def migrate(self, version: str = "head") -> None:
         """Bring the schema up to a version, the newest by default; does nothing when it is there already."""
-        # Workers, which never migrate, are 12 MB smaller without it.
+        if self._version() == newest_version():
+            return
+        # A process that finds the schema in place is 12 MB smaller and 0.1 s quicker without it.
         from alembic import command  # noqa: PLC0415
         from alembic.config import Config  # noqa: PLC0415
 
         with self._engine.connect().execution_options(spiritsafe_write=True) as connection:
             config = Config()
             # Alembic reads a percent sign in an option as the start of a variable.
-            config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+            config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
             config.attributes["connection"] = connection
             command.upgrade(config, version)
+
+    def _version(self) -> str | None:
+        with self.read() as connection:
+            if not sa.inspect(connection).has_table("alembic_version"):
+                return None
+            return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
 
     def close(self) -> None:
         """Close every pooled connection."""
         self._engine.dispose()
+
+
+@cache
+def newest_version() -> str:
+    """Return the version that the code's own migrations lead to: their files are numbered."""
+    return max(file.name[:4] for file in MIGRATIONS.glob("versions/[0-9]*.py"))
 
 
 def open_database(url: str) -> Database:

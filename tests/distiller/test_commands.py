@@ -87,7 +87,9 @@ def answering(right_share: float) -> Callable[[Received], Script]:
     return script
 
 
-@pytest.mark.parametrize(("share", "state"), [(0.99, "candidate"), (0.3, "refused")])
+@pytest.mark.parametrize(
+    ("share", "state"), [(0.99, "candidate"), pytest.param(0.3, "refused", marks=pytest.mark.slow)]
+)
 def test_from_requests_to_a_card(tmp_path: Path, share: float, state: str) -> None:
     """A good student ends as a candidate with a card that names its rows and rights; a bad one has none."""
     with fake_vllm() as models:
@@ -218,6 +220,7 @@ def test_a_failed_training_leaves_its_remedy_and_nothing_else(desk: Desk) -> Non
     assert "tickets@1" not in desk.students_left()
 
 
+@pytest.mark.slow
 def test_a_killed_training_leaves_no_half_student(desk: Desk) -> None:
     """kill -9 takes the child along; no student is there, and the next training sweeps up and succeeds."""
     digest = desk.approved()

@@ -22,14 +22,16 @@ from gateway.ledger.registry import Student
 from tests.distiller.house import FORM, House, label, records
 from tests.fakes import FakeVllm, Received, Script, Wait, chat_answer, error_response, fake_vllm, usage
 
+PAIRS, MINIMUM = 205, 200  # gate rows, and how many the gate asks for here: every one of them is asked over HTTP
+
 
 class Case:
-    """A snapshot of 405 gate rows, a trained student of it, and the scripted models that serve it and its teacher."""
+    """A snapshot of gate rows, a trained student of it, and the scripted models that serve it and its teacher."""
 
     def __init__(self, folder: Path, models: FakeVllm) -> None:
         self.models = models
         self.house = House(folder, [models.url])
-        self.house.log(records(470))
+        self.house.log(records(PAIRS + 65))
         self.frozen = self._freeze()
         self.answers = {row.id: label(row.text) for row in self.frozen.rows("gate")}
         self.reference = ""
@@ -60,7 +62,7 @@ class Case:
         with house.database.read() as connection:
             rights = rights_now(connection, task.teacher)
         selection = select(house.lake, task, rights)
-        splits = split(selection.rows, Sizes(405, 30, 30))
+        splits = split(selection.rows, Sizes(PAIRS, 30, 30))
         frozen = freeze(house.settings.data_dir / "snapshots", task, selection, splits, rights, {})
         values = (frozen.hash, task.name, task.endpoint, task.skeleton, str(frozen.path), "ada", frozen.report)
         with house.database.write() as connection:
@@ -68,7 +70,7 @@ class Case:
         return frozen
 
     def _student(self, version: int) -> Student:
-        training = {"gate_margin": 0.05, "gate_alpha": 0.05, "gate_minimum_pairs": 400}
+        training = {"gate_margin": 0.05, "gate_alpha": 0.05, "gate_minimum_pairs": MINIMUM}
         manifest = self.frozen.manifest
         return Student(
             "tickets", version, "tickets", manifest["endpoint"], manifest["skeleton"], self.frozen.hash, "teacher",
@@ -108,7 +110,7 @@ def test_a_good_student_becomes_a_candidate(case: Case) -> None:
     student = case.evaluate(case.answers)
     gate = student.gate
     assert gate is not None
-    assert (student.state, gate["passed"], gate["pairs"]) == ("candidate", True, 405)
+    assert (student.state, gate["passed"], gate["pairs"]) == ("candidate", True, PAIRS)
     assert gate["teacher"]["share"] > gate["student"]["share"] > gate["lower_bound"] > 0.9
     assert gate["difference_lower_bound"] > -0.05
     assert {"student_tokens_per_second_1", "teacher_tokens_per_second_8", "speed_up_8"} <= set(gate)
@@ -132,7 +134,7 @@ def test_both_are_asked_what_was_logged_at_temperature_zero(case: Case) -> None:
     """Each gets every gate request once, with the logged output format and limit, its own name, and no stream."""
     case.evaluate(case.answers)
     asked = [received.body for received in case.models.received if "ignore_eos" not in received.body]
-    assert sorted(body["model"] for body in asked) == ["teacher"] * 405 + [case.reference] * 405
+    assert sorted(body["model"] for body in asked) == ["teacher"] * PAIRS + [case.reference] * PAIRS
     for body in asked:
         assert (body["temperature"], body["stream"], body["max_tokens"]) == (0, False, 8)
         assert body["structured_outputs"] == FORM
@@ -187,17 +189,17 @@ def test_another_margin_than_before_training_is_refused(case: Case) -> None:
 
 
 def test_too_few_known_answers_are_no_pass(case: Case) -> None:
-    """With answers for 399 rows a perfect student is refused, and the words say how many are missing."""
+    """One known answer short of the minimum a perfect student is refused, and the words say how many are missing."""
     case.models.always(script(1.0))
-    student = case.evaluate(dict(list(case.answers.items())[:399]))
+    student = case.evaluate(dict(list(case.answers.items())[: MINIMUM - 1]))
     assert student.state == "refused"
     assert student.gate is not None
-    assert (student.gate["pairs"], "(1 more)" in student.gate["verdict"]) == (399, True)
+    assert (student.gate["pairs"], "(1 more)" in student.gate["verdict"]) == (MINIMUM - 1, True)
 
 
 def test_answers_of_other_requests_are_no_answers(case: Case) -> None:
     """A file that has none of the gate's ids is an error, not an empty comparison."""
-    with pytest.raises(InvalidValue, match="none of the 405 gate rows"):
+    with pytest.raises(InvalidValue, match=f"none of the {PAIRS} gate rows"):
         case.evaluate({"another": "money"})
 
 
@@ -205,7 +207,7 @@ def test_without_answers_it_says_that_it_measured_agreement(case: Case) -> None:
     """Without known answers the teacher's logged ones serve, and the report calls it agreement."""
     student = case.evaluate(None)
     assert student.gate is not None
-    assert (student.gate["measure"], student.gate["pairs"]) == (AGREEMENT, 405)
+    assert (student.gate["measure"], student.gate["pairs"]) == (AGREEMENT, PAIRS)
 
 
 def test_the_gate_decides_once(case: Case) -> None:

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from gateway.ledger import metric_files
 from gateway.ledger.ingester import Ingester
 from gateway.ledger.lake import Lake
@@ -33,6 +35,7 @@ def test_a_second_ingester_is_refused(cli: Cli) -> None:
     first.close()
 
 
+@pytest.mark.slow
 def test_it_follows_the_spool_publishes_and_stops_in_order(cli: Cli) -> None:
     """A finished request is in the lake within seconds, its metrics are published, SIGTERM brings the rest home."""
     writer = SpoolWriter(cli.settings.data_dir / "spool", "w0")

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from gateway.ledger.ingester import Ingester
 from gateway.ledger.lake import Lake
 from gateway.ledger.spool import SpoolWriter, segments
@@ -60,6 +62,7 @@ def test_tail_of_an_empty_lake_is_empty(cli: Cli) -> None:
     assert cli.run("traffic", "tail").stdout == ""
 
 
+@pytest.mark.slow
 def test_tail_follows(cli: Cli) -> None:
     """With --follow records are printed as they reach the lake, those of the account asked for only."""
     _import(cli, record("old"))

@@ -19,6 +19,9 @@ from gateway.ledger.verification import verify
 from gateway.settings import Settings
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+LIVES = 20
+
 
 def _start(module: str, *arguments: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", f"tests.gateway.ledger.{module}", *arguments]
@@ -39,12 +42,11 @@ def _kill(process: subprocess.Popen[bytes], first: bytes = b"") -> list[str]:
     return (first + process.communicate()[0]).decode().split("\n")[:-1]
 
 
-@pytest.mark.parametrize("lives", [2, pytest.param(20, marks=pytest.mark.slow)])
-def test_killed_writers_lose_nothing_that_was_acknowledged(settings: Settings, lives: int) -> None:
+def test_killed_writers_lose_nothing_that_was_acknowledged(settings: Settings) -> None:
     """Lives of one slot, each ended by kill -9: completed = recorded, and each death leaves what was under way."""
     chance = random.Random(7)
     acknowledged: list[str] = []
-    for life in range(lives):
+    for life in range(LIVES):
         process = _start("writer_process", str(settings.data_dir / "spool"), "w0", f"life{life}")
         first = _first_output(process)
         time.sleep(chance.uniform(0.05, 0.2))
@@ -53,25 +55,24 @@ def test_killed_writers_lose_nothing_that_was_acknowledged(settings: Settings, l
     rows = Lake(settings.data_dir / "lake" / "traffic").read(["id", "status", "error"]).to_pylist()
     finished = Counter(row["id"] for row in rows if row["status"] == 200)
     interrupted = [row for row in rows if row["error"] == "interrupted"]
-    assert len(acknowledged) >= lives
+    assert len(acknowledged) >= LIVES
     assert set(acknowledged) <= finished.keys()
     assert set(Counter(row["id"] for row in rows).values()) == {1}
     # Two are under way at any time, but between a final and the next start there is one.
-    assert lives <= len(interrupted) <= 2 * lives
+    assert LIVES <= len(interrupted) <= 2 * LIVES
     assert all(row["status"] == 0 for row in interrupted)
     (report,) = verify(settings)
     assert report.is_sound
     assert (report.completed, report.waiting, report.under_way) == (report.recorded, 0, 0)
 
 
-@pytest.mark.parametrize("lives", [2, pytest.param(20, marks=pytest.mark.slow)])
-def test_killed_ingesters_neither_lose_nor_double(settings: Settings, lives: int) -> None:
+def test_killed_ingesters_neither_lose_nor_double(settings: Settings) -> None:
     """A writer goes on while its ingester is killed again and again: every finished request is one row."""
     chance = random.Random(11)
     writer = _start("writer_process", str(settings.data_dir / "spool"), "w0", "a")
     first = _first_output(writer)
     lake = Lake(settings.data_dir / "lake" / "traffic")
-    for _life in range(lives):
+    for _life in range(LIVES):
         version = lake.version()
         ingester = _start("ingester_process", str(settings.data_dir))
         while lake.version() <= version:

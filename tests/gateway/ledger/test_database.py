@@ -11,9 +11,10 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from gateway.ledger import accounts, alerts, audit, consents, control, declared_uses, operators, snapshots
-from gateway.ledger.database import Database, Json, UtcTime, metadata, open_database
+from gateway.ledger.database import MIGRATIONS, Database, Json, UtcTime, metadata, newest_version, open_database
 from gateway.ledger.errors import AlreadyExists
 from gateway.settings import Settings
 from tests.conftest import ROOT
@@ -28,6 +29,13 @@ def test_migrations_make_the_schema_that_the_code_uses(database: Database) -> No
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         differences = compare_metadata(context, metadata)
     assert differences == []
+
+
+def test_a_migrations_number_is_its_version() -> None:
+    """So that the newest one is known without loading them, by every command that finds the schema in place."""
+    scripts = ScriptDirectory(str(MIGRATIONS))
+    assert scripts.get_current_head() == newest_version()
+    assert all(Path(script.path).name.startswith(f"{script.revision}_") for script in scripts.walk_revisions())
 
 
 def test_opening_again_keeps_what_is_there(settings: Settings, database: Database) -> None:
@@ -99,6 +107,7 @@ for number in range(25):
 """
 
 
+@pytest.mark.slow
 def test_processes_open_and_write_at_once(settings: Settings) -> None:
     """Two processes that find no database make it together; then every write of each is there, and counted once."""
     settings.data_dir.mkdir()
@@ -129,6 +138,7 @@ with database.write() as connection:
 """
 
 
+@pytest.mark.slow
 def test_a_killed_writer_leaves_no_half_and_no_lock(settings: Settings) -> None:
     """A process killed within a transaction leaves what it had committed, and others write on at once."""
     settings.data_dir.mkdir()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 
+import argon2
 import pytest
 import sqlalchemy as sa
 
@@ -24,6 +25,7 @@ from gateway.ledger import (
 from gateway.ledger.database import Database
 from gateway.ledger.errors import AlreadyExists, Forbidden, InvalidValue, NotFound
 from gateway.ledger.identifiers import now
+from tests.conftest import REAL_HASHER
 from tests.gateway.ledger.test_registry import student
 
 DIGEST = "0123456789abcdef" * 4
@@ -179,8 +181,18 @@ def test_operators_log_in_by_password_or_token(connection: sa.Connection) -> Non
         operators.create(connection, "ann", "x", "tester")
 
 
-def test_the_time_of_a_login_does_not_tell_who_exists(connection: sa.Connection) -> None:
+def test_a_stored_password_is_costly_to_guess(connection: sa.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each guess takes what RFC 9106 recommends where memory is scarce: 64 MiB, three passes."""
+    monkeypatch.setattr(operators, "HASHER", REAL_HASHER)
+    operator, _token = operators.create(connection, "ann", "correct horse", "tester")
+    assert operator.password_hash.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
+
+
+def test_the_time_of_a_login_does_not_tell_who_exists(
+    connection: sa.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An unknown name costs about as much as a wrong password."""
+    monkeypatch.setattr(operators, "HASHER", argon2.PasswordHasher(time_cost=1, memory_cost=16 * 1024, parallelism=1))
     operators.create(connection, "ann", "correct horse", "tester")
 
     def seconds(name: str) -> float:

@@ -161,6 +161,7 @@ for number in range(10):
 """
 
 
+@pytest.mark.slow
 def test_two_processes_append_at_once(lake: Lake, tmp_path: Path) -> None:
     """The ingester and an import take turns: no commit fails, none is lost, and every row knows its version."""
     path = str(tmp_path / "lake" / "traffic")

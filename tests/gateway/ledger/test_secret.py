@@ -73,6 +73,7 @@ def test_once_no_key_needs_it_a_new_one_is_made(database: Database, settings: Se
     make_key(database, settings.data_dir)
 
 
+@pytest.mark.slow
 def test_processes_that_start_together_share_it(tmp_path: Path) -> None:
     """Of several that find none, one makes it and the others read it whole."""
     code = (
