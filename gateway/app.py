@@ -27,9 +27,10 @@ from gateway import logs
 from gateway.adequacy import AdequacyFiles
 from gateway.authentication import ControlFollower
 from gateway.errors import GatewayError, InternalError, NotRecorded, UnknownPath, WrongMethod
-from gateway.fleet.backends import Fleet
 from gateway.fleet.connection import UpstreamClient
 from gateway.fleet.health import HealthPoller
+from gateway.fleet.observation import FleetObserver
+from gateway.fleet.pools import Fleet
 from gateway.ledger import metric_files
 from gateway.ledger.control import ControlState
 from gateway.ledger.errors import LedgerError
@@ -61,6 +62,7 @@ class Worker:
         self.slot = slot
         self.metrics = GatewayMetrics()
         self.fleet = Fleet()
+        self._observer = FleetObserver(self.metrics)
         self._adequacy = AdequacyFiles()
         self.catalogue: Catalogue = build_catalogue(settings, (), self.fleet, self._adequacy)
         self.control = ControlFollower(settings.database_url, settings.gateway.snapshot_max_age_s, self._on_load)
@@ -134,13 +136,7 @@ class Worker:
     def _observe(self) -> None:
         age = self.control.age_s
         self.metrics.control_age.set(-1.0 if age == float("inf") else age)
-        # Students come and go with their ports: what is not among the models now is no series any more.
-        self.metrics.backend_up.clear()
-        self.metrics.backend_inflight.clear()
-        for model, pool in self.catalogue.pools():
-            for backend in pool.backends:
-                self.metrics.backend_up.labels(model, backend.url).set(backend.up)
-                self.metrics.backend_inflight.labels(model, backend.url).set(backend.inflight)
+        self._observer.observe(self.catalogue.pools())
 
 
 class DataPlane:

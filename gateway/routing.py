@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from gateway.adequacy import Adequacy, AdequacyFiles
 from gateway.errors import ModelNotFound
-from gateway.fleet.backends import Fleet, Pool
+from gateway.fleet.pools import Fleet, Pool
 from gateway.ledger.registry import Student
 from gateway.protocol.exchange import Prices
 from gateway.protocol.preferences import Preferences
@@ -162,15 +162,14 @@ def build_catalogue(settings: Settings, students: Iterable[Student], fleet: Flee
     base = {model.name: _base_candidate(model, settings, fleet) for model in settings.models}
     newest_first = sorted(students, key=lambda student: (student.name, -student.version))
     served = tuple(_student_candidate(student, settings, fleet, files) for student in newest_first)
-    fleet.keep(backend.url for c in (*base.values(), *served) for backend in c.pool.backends)
+    fleet.keep(candidate.pool for candidate in (*base.values(), *served))
     return Catalogue(base, served, base[settings.teacher.name])
 
 
 def _base_candidate(model: ModelSettings, settings: Settings, fleet: Fleet) -> Candidate:
     reference = model if model.role == "teacher" else settings.teacher
-    return Candidate(
-        model.name, model.role, fleet.pool(model.name, model.urls), model.nano_prices, reference.nano_prices
-    )
+    pool = fleet.pool(model.name, model.servers, model.balance)
+    return Candidate(model.name, model.role, pool, model.nano_prices, reference.nano_prices)
 
 
 def _student_candidate(student: Student, settings: Settings, fleet: Fleet, files: AdequacyFiles) -> Candidate:

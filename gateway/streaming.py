@@ -25,8 +25,9 @@ from gateway.errors import (
     UpstreamProtocol,
     UpstreamTimeout,
 )
-from gateway.fleet.backends import Backend, Pool
+from gateway.fleet.backends import Backend
 from gateway.fleet.connection import UpstreamClient, UpstreamResponse
+from gateway.fleet.pools import Pool
 from gateway.protocol.answers import Answer, error_in_stream, parse_object, upstream_refusal
 from gateway.protocol.asgi import HeaderList, send_answer
 from gateway.protocol.exchange import Exchange
@@ -98,7 +99,7 @@ class Relay:
         deadline = Deadline(min(self.deadlines.first_token_s, self.deadlines.total_s), "The first token did not come")
         try:
             async with out.pinging(), deadline:
-                await self._first_success(lambda response: self._pass_on(response, out, deadline), out)
+                await self._first_success(lambda response: self._pass_on(response, out, deadline), out, deadline)
         except GatewayError as error:
             if not out.started:
                 raise
@@ -110,12 +111,15 @@ class Relay:
             await self._fail(out, InternalError(self.exchange.request_id))
 
     async def _first_success(
-        self, read: Callable[[UpstreamResponse], Awaitable[Result]], out: ClientStream | None = None
+        self,
+        read: Callable[[UpstreamResponse], Awaitable[Result]],
+        out: ClientStream | None = None,
+        deadline: Deadline | None = None,
     ) -> Result:
         """Try backends until one answers; after content has been sent no other may follow."""
         failure: GatewayError = NoBackend("No server of this model is up: try again shortly.")
         tried: set[str] = set()
-        for number, backend in enumerate(self.pool.attempts(), 1):
+        for number, backend in enumerate(self.pool.attempts(self.request), 1):
             if backend.url in tried and not isinstance(failure, UpstreamDisconnected):
                 break  # it answered, only not well: asking it again at once would not help it
             tried.add(backend.url)
@@ -125,6 +129,11 @@ class Relay:
                 if not error.retryable or (out is not None and out.content_sent):
                     raise
                 failure = error
+            except asyncio.CancelledError:
+                # A caller's patience says nothing of the backend; that it began no answer in our own time does.
+                if deadline is not None and deadline.passed and self.exchange.timing.first_content is None:
+                    backend.failed(UpstreamTimeout("The first token did not come."))
+                raise
         raise failure
 
     async def _attempt(
@@ -311,6 +320,11 @@ class Deadline:
             await self._timeout.__aexit__(kind, error, trace)
         except TimeoutError:
             raise UpstreamTimeout(f"{self._what} within {self._seconds:g} seconds.") from None
+
+    @property
+    def passed(self) -> bool:
+        """Has it run out?"""
+        return self._timeout.expired()
 
     def replace(self, seconds: float, what: str) -> None:
         """Count `seconds` from now, for another thing."""

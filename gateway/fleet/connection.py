@@ -134,12 +134,15 @@ class UpstreamClient:
         with translated():
             return UpstreamResponse(await self._session.post(url, data=body, headers=headers, allow_redirects=False))
 
-    async def get_status(self, url: str, timeout_s: float) -> int:
-        """Return the status of a GET, its body unread."""
+    async def get(self, url: str, timeout_s: float, limit: int) -> tuple[int, bytes]:
+        """Return the status of a GET and at most `limit` bytes of its body."""
         timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=timeout_s)
         with translated():
             async with self._session.get(url, timeout=timeout, allow_redirects=False) as response:
-                return response.status
+                body = bytearray()
+                while len(body) < limit and (block := await response.content.readany()):
+                    body += block
+                return response.status, bytes(body[:limit])
 
     async def close(self) -> None:
         """Close all connections."""

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.adequacy import AdequacyFiles
 from gateway.errors import ModelNotFound
-from gateway.fleet.backends import Fleet
+from gateway.fleet.pools import Fleet
 from gateway.ledger.distance import Distance
 from gateway.ledger.identifiers import now
 from gateway.ledger.registry import State, Student
