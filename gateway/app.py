@@ -111,6 +111,7 @@ class Worker:
         self.recorder.open()
 
     def _on_load(self, state: ControlState) -> None:
+        self.fleet.drain(state.drained)
         self.catalogue = build_catalogue(self.settings, state.students, self.fleet, self._adequacy)
 
     def _open_spool(self) -> SpoolWriter:

@@ -59,6 +59,11 @@ class BackendSettings:
     tier: int = 0  # one above 0 is used while no backend of a lower one is available
 
 
+def root_of(url: str) -> str:
+    """Return the URL that a backend is known by: its root, without a slash at the end."""
+    return url.rstrip("/").removesuffix("/v1")
+
+
 Balance = Literal["affinity", "least_busy"]
 
 
@@ -382,7 +387,7 @@ def _check_backends(model: ModelSettings, section: str, place: _Place) -> None:
             raise place.error(section, "backends", f"{text}: to take it out, use `spiritsafe fleet drain`")
         if not 0 <= server.tier <= 9:
             raise place.error(section, "backends", f"{server.url} has the tier {server.tier}; tiers are 0 to 9")
-        name = server.url.rstrip("/").removesuffix("/v1")
+        name = root_of(server.url)
         if name in seen:
             raise place.error(section, "backends", f"{name} is listed twice: give it a weight instead")
         seen.add(name)

@@ -11,7 +11,7 @@ from gateway.fleet.affinity import prefix_slot, score
 from gateway.fleet.backends import Backend
 from gateway.fleet.budget import MOST_ATTEMPTS, RetryBudget
 from gateway.protocol.requests import InferenceRequest
-from gateway.settings import BackendSettings, Balance
+from gateway.settings import BackendSettings, Balance, root_of
 
 # Bounded load (Mirrokni, Thorup and Zadimoghaddam, "Consistent Hashing with Bounded Loads", SODA 2018): a server that
 # has this much more than its share of the open work passes on to the next in the prefix's order.
@@ -182,7 +182,7 @@ class Fleet:
 
     def drain(self, urls: Iterable[str]) -> None:
         """Take exactly these backends out, whether they are known yet or not."""
-        self.drained = frozenset(map(trimmed, urls))
+        self.drained = frozenset(map(root_of, urls))
         for backend in list(self.backends.values()):
             backend.drain(backend.url in self.drained)
 
@@ -195,14 +195,9 @@ class Fleet:
 
     def _member(self, server: str | BackendSettings) -> Member:
         listed = BackendSettings(server) if isinstance(server, str) else server
-        url = trimmed(listed.url)
+        url = root_of(listed.url)
         backend = self.backends.get(url)
         if backend is None:
             backend = self.backends[url] = Backend(url)
             backend.drain(url in self.drained)
         return Member(backend, listed.weight, listed.tier)
-
-
-def trimmed(url: str) -> str:
-    """Return a backend's URL as it is known by: vLLM's root, without a slash at the end."""
-    return url.rstrip("/").removesuffix("/v1")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from gateway.ledger import accounts, enforcement, keys, registry
+from gateway.ledger import accounts, drains, enforcement, keys, registry
 from gateway.ledger.database import Database
 
 
 @dataclass(frozen=True)
 class ControlState:
-    """One consistent view: `keys` by keyed hash without the revoked, `enforcement` by account, the served `students`.
+    """One consistent view: `keys` by keyed hash without the revoked, `enforcement` by account, the served `students`,
+    the `drained` backends' URLs.
 
     `loaded_at` is `time.monotonic()` at the moment of reading; enforcement may end later than that, so its `until` is
     compared again at each request.
@@ -23,6 +24,7 @@ class ControlState:
     accounts: dict[str, accounts.Account]
     enforcement: dict[str, enforcement.Enforcement]
     students: tuple[registry.Student, ...]
+    drained: frozenset[str] = frozenset()
 
 
 def load(database: Database) -> ControlState:
@@ -37,4 +39,5 @@ def load(database: Database) -> ControlState:
             {account.name: account for account in accounts.every(connection)},
             enforcement.in_force(connection),
             tuple(registry.in_state(connection, *registry.SERVED)),
+            frozenset(drain.url for drain in drains.every(connection)),
         )

@@ -18,7 +18,7 @@ import httpx
 import openai
 import pytest
 
-from gateway.ledger import accounts, enforcement, keys, registry
+from gateway.ledger import accounts, drains, enforcement, keys, registry
 from gateway.ledger.database import Database
 from gateway.ledger.distance import Distance
 from tests.fakes import FakeVllm, chat_stream, fake_vllm
@@ -132,6 +132,34 @@ def test_a_dead_student_is_replaced_by_the_teacher(
     fruit_vllm.stop()
     eventually(lambda: not any(pool.ready for name, pool in house.worker.catalogue.pools() if name == "fruit@1"), 3.0)
     assert route(ask(house, key)) == ("teacher", "unhealthy")
+
+
+def test_a_drained_backend_finishes_and_gets_nothing_new(tmp_path: Path, vllm: FakeVllm) -> None:
+    """Within a second of the decision, without a stream under way being cut; undone it serves again."""
+    wanted: dict[str, Any] = {"model": "teacher", "messages": HI}
+    with fake_vllm() as second, running_gateway(settings_for(tmp_path, vllm.url, second.url)) as house:
+        key = house.key()
+        ask(house, key, **wanted)
+        owner, other = (vllm, second) if vllm.received else (second, vllm)
+        owner.play(*chat_stream("teacher", ["a"] * 10, pause_s=0.15))
+        stream = house.client(key).chat.completions.create(**wanted, stream=True)
+        next(stream)
+        _drain(house, owner.url, drained=True)
+        assert [ask(house, key, **wanted).status_code for _ in range(3)] == [200] * 3
+        assert (len(owner.received), len(other.received)) == (2, 3)
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == "a" * 10
+        _drain(house, owner.url, drained=False)
+        ask(house, key, **wanted)
+        assert len(owner.received) == 3
+
+
+def _drain(house: RunningGateway, url: str, *, drained: bool) -> None:
+    with house.database.write() as connection:
+        if drained:
+            drains.begin(connection, url, "paula", "")
+        else:
+            drains.end(connection, url, "paula", "")
+    eventually(lambda: house.worker.fleet.backends[url].drained is drained, 1.0)
 
 
 def test_a_dead_control_plane_is_never_a_401(tmp_path: Path, vllm: FakeVllm) -> None:
