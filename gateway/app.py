@@ -7,6 +7,7 @@ dying takes only its own connections with it.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import sys
 import threading
@@ -23,10 +24,10 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from gateway import logs
+from gateway import logs, reload
 from gateway.adequacy import AdequacyFiles
 from gateway.authentication import ControlFollower
-from gateway.errors import GatewayError, InternalError, NotRecorded, UnknownPath, WrongMethod
+from gateway.errors import Draining, GatewayError, InternalError, NotRecorded, UnknownPath, WrongMethod
 from gateway.fleet.connection import UpstreamClient
 from gateway.fleet.health import HealthPoller
 from gateway.fleet.observation import FleetObserver
@@ -44,12 +45,13 @@ from gateway.protocol.listener import KEEP_ALIVE_S, BoundedHttpProtocol, listen
 from gateway.protocol.origin import ClientOrigin
 from gateway.protocol.preferences import inbound_request_id
 from gateway.protocol.requests import Endpoint
+from gateway.protocol.server import DrainingServer, Patience
 from gateway.recording import Recorder
 from gateway.routing import Catalogue, CheapestRouter, build_catalogue
 from gateway.settings import Settings, SettingsError, load_settings
 
 PUBLISH_S = 1.0
-GRACE_S = 30  # for answers under way when the worker is told to stop
+GRACE_S = 10  # more than any answer under way may take when the worker is told to stop
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +65,9 @@ class Worker:
         self.metrics = GatewayMetrics()
         self.fleet = Fleet()
         self._observer = FleetObserver(self.metrics)
+        self._reporter = reload.Reporter(settings.data_dir, slot)
+        self._models = threading.Lock()  # the control state and the settings file change them, on two threads
+        self._draining = False
         self._adequacy = AdequacyFiles()
         self.catalogue: Catalogue = build_catalogue(settings, (), self.fleet, self._adequacy)
         self.control = ControlFollower(settings.database_url, settings.gateway.snapshot_max_age_s, self._on_load)
@@ -93,6 +98,7 @@ class Worker:
         with suppress(NotRecorded):  # logged; it is tried again with every request
             self.recorder.open()
         self.control.start()
+        self._reporter.begin(self.settings.file)
         self._health = asyncio.create_task(HealthPoller(self.fleet, self.client).run())
         self._publisher.start()
 
@@ -107,12 +113,45 @@ class Worker:
 
     def check_ready(self) -> None:
         """Raise `Unavailable` when requests would be refused for our own reasons."""
+        if self._draining:
+            raise Draining("This worker is being stopped.")
         self.control.current()
         self.recorder.open()
 
+    def drain(self) -> Patience:
+        """Be no longer ready, while everything is still served; no answer takes longer than the grace."""
+        self._draining = True
+        return Patience(self.settings.gateway.drain_notice_s, self.settings.gateway.total_timeout_s + GRACE_S)
+
+    def reload(self) -> None:
+        """Take over the settings file, all of it or nothing; requests under way keep the pipeline they began in."""
+        file = self.settings.file
+        try:
+            adoption = reload.adopt(self.settings, load_settings(file), {s.name for s in self.control.students})
+            with self._models:
+                self._take_over(adoption.settings)
+        except Exception as error:
+            # Whatever it is, the worker goes on with what it has; a mistake of ours shows its place in the log.
+            logger.error(
+                "the settings file was not taken over: %s", error, exc_info=not isinstance(error, SettingsError)
+            )
+            self._reporter.refused(str(error))
+            return
+        for name in adoption.restart:
+            logger.warning("a changed setting needs a restart: %s", name)
+        logger.info("the settings file was taken over", extra={"changed": list(adoption.changed)})
+        self._reporter.adopted(file, adoption)
+
+    def _take_over(self, settings: Settings) -> None:
+        self.catalogue = build_catalogue(settings, self.control.students, self.fleet, self._adequacy)
+        self.pipeline = dataclasses.replace(self.pipeline, settings=settings.gateway)
+        self.control.max_age_s = settings.gateway.snapshot_max_age_s
+        self.settings = settings
+
     def _on_load(self, state: ControlState) -> None:
-        self.fleet.drain(state.drained)
-        self.catalogue = build_catalogue(self.settings, state.students, self.fleet, self._adequacy)
+        with self._models:
+            self.fleet.drain(state.drained)
+            self.catalogue = build_catalogue(self.settings, state.students, self.fleet, self._adequacy)
 
     def _open_spool(self) -> SpoolWriter:
         spool = self.settings.spool
@@ -225,8 +264,10 @@ def serve(settings: Settings, slot: str) -> None:
     listener = listen(settings.gateway.host, settings.gateway.port)
     host, port = listener.getsockname()[:2]
     logger.info("listening", extra={"url": f"http://{host}:{port}", "slot": slot})
+    app = create_app(settings, slot=slot)
+    worker: Worker = app.state.worker
     config = uvicorn.Config(
-        create_app(settings, slot=slot),
+        app,
         http=BoundedHttpProtocol,
         loop="uvloop",
         ws="none",
@@ -236,10 +277,10 @@ def serve(settings: Settings, slot: str) -> None:
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=GRACE_S,
     )
+    server = DrainingServer(config, worker.drain, worker.reload)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(uvicorn.Server(config).serve(sockets=[listener]))
+        runner.run(server.serve(sockets=[listener]))
 
 
 @click.command()

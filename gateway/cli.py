@@ -23,6 +23,7 @@ BUILT_IN = {
     "accounts": ("gateway.commands.accounts:accounts", "Create, list and import accounts."),
     "keys": ("gateway.commands.keys:keys", "Create, list and revoke API keys."),
     "models": ("gateway.commands.models:models", "List, promote and roll back models."),
+    "config": ("gateway.commands.config:config", "Have the running gateway take over a changed settings file."),
     "fleet": ("gateway.commands.fleet:fleet", "List and drain the models' servers."),
     "enforce": ("gateway.commands.enforce:enforce", "Divert, suspend or clear an account."),
     "traffic": ("gateway.commands.traffic:traffic", "Watch, verify and import traffic records."),

@@ -27,6 +27,7 @@ GatewayError
 └── Unavailable                503  we can't serve now
     ├── NoControlState         503  no key snapshot yet, or one too old: never a 401
     ├── NoBackend              503  no healthy backend
+    ├── Draining               503  this worker is being stopped: `/ready` says so
     └── NotRecorded            503  the spool takes no record, and settings refuse to serve without
 """
 
@@ -279,6 +280,12 @@ class NoBackend(Unavailable):
     """No healthy backend."""
 
     code = "no_healthy_backend"
+
+
+class Draining(Unavailable):
+    """This worker is being stopped."""
+
+    code = "draining"
 
 
 class NotRecorded(Unavailable):

@@ -74,13 +74,13 @@ class ModelSettings:
     name: str = ""
     role: Literal["teacher", "student"] = "teacher"
     backends: tuple[str | BackendSettings, ...] = ()
-    balance: Balance = "affinity"  # like prefixes to like backends, or each request to one that is less busy
     input_price: float = 0.0  # dollars per million tokens
     output_price: float = 0.0
     context_length: int = 2048
     licence: str = ""  # SPDX identifier of the weights' licence
     distillable: bool = False  # may its outputs train a student?
     serve: ServeSettings | None = None
+    balance: Balance = "affinity"  # like prefixes to like backends, or each request to one that is less busy
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -112,6 +112,7 @@ class GatewaySettings:
     body_timeout_s: float = 30.0  # a client slower than this gets 408
     first_token_timeout_s: float = 120.0
     total_timeout_s: float = 600.0
+    drain_notice_s: float = 1.0  # how long /ready says 503 before a worker that is told to stop closes its door
     ping_interval_s: float = 15.0  # silence before the first `: ping` of a stream, and between pings
     snapshot_max_age_s: float = 300.0  # how long the last good control state serves while the database is away
     on_spool_failure: Literal["refuse", "serve"] = "refuse"  # 503, or serve unrecorded and count it
