@@ -65,6 +65,7 @@ def root_of(url: str) -> str:
 
 
 Balance = Literal["affinity", "least_busy"]
+Modality = Literal["image", "audio", "video"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,9 @@ class ModelSettings:
     distillable: bool = False  # may its outputs train a student?
     serve: ServeSettings | None = None
     balance: Balance = "affinity"  # like prefixes to like backends, or each request to one that is less busy
+    tools: bool = True  # can it call tools?
+    schema: bool = True  # can it be held to a JSON schema?
+    modalities: tuple[Modality, ...] = ()  # what it reads besides text
 
     @property
     def urls(self) -> tuple[str, ...]:
