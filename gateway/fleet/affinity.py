@@ -16,6 +16,7 @@ from gateway.protocol.requests import InferenceRequest
 
 LONGEST_PREFIX = 4096  # characters that are looked at
 LONGEST_QUESTION = 1024  # of them, of the first message that is not the system's
+LONG_SYSTEM = 1024  # characters of a system prompt that are worth more than what follows on the first turn
 
 LONGEST_TOKENS = 512  # of a prompt that comes as token ids
 # Prefixes share this many orders of servers, which bounds what a gateway keeps, and are spread evenly all the same.
@@ -28,9 +29,10 @@ _UNIT = 1.0 / (1 << 52)
 def prefix_slot(request: InferenceRequest) -> int | None:
     """Return a number below `SLOTS` that requests share whose prompts begin alike, or name one `prompt_cache_key`.
 
-    The beginning is the system prompt and the start of the first question, so that turns of one conversation and
-    questions about one text stay together. vLLM never shares what has another `cache_salt`, so that is part of it. None
-    for a request without any text.
+    A first turn goes by its system prompt where that is long, so that one application's questions meet. Everything
+    else goes by system prompt and the start of the first question: a conversation stays where its history is, and does
+    not queue with all the others of its application. vLLM never shares what has another `cache_salt`, so that is part
+    of it. None for a request without any text.
     """
     body = request.body
     hint = body.get("prompt_cache_key")
@@ -47,16 +49,19 @@ def _beginning(body: dict[str, Any]) -> str:
     system = _text(body.get("system") or body.get("instructions"))[:LONGEST_PREFIX]
     turns = body.get("messages") or body.get("input") or body.get("prompt")
     if not isinstance(turns, list) or not isinstance(turns[0], dict):
-        return (system + _text(turns)[:LONGEST_PREFIX])[:LONGEST_PREFIX]
-    parts = [system]
-    for turn in turns:
+        return _joined(system, _text(turns), first_turn=True)
+    for position, turn in enumerate(turns):
         text = _text(turn.get("content")) if isinstance(turn, dict) else ""
-        if isinstance(turn, dict) and turn.get("role") in ("system", "developer"):
-            parts.append(text[:LONGEST_PREFIX])
-            continue
-        parts.append(text[:LONGEST_QUESTION])
-        break
-    return "".join(parts)[:LONGEST_PREFIX]
+        if not isinstance(turn, dict) or turn.get("role") not in ("system", "developer"):
+            return _joined(system, text, first_turn=position == len(turns) - 1)
+        system += text[:LONGEST_PREFIX]
+    return system[:LONGEST_PREFIX]
+
+
+def _joined(system: str, question: str, *, first_turn: bool) -> str:
+    if first_turn and len(system) >= LONG_SYSTEM:
+        return system[:LONGEST_PREFIX]
+    return f"{system[: LONGEST_PREFIX - LONGEST_QUESTION]}\0{question[:LONGEST_QUESTION]}" if system or question else ""
 
 
 def _text(content: object) -> str:

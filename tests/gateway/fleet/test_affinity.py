@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.fleet.affinity import LONGEST_PREFIX, SLOTS, prefix_slot, score, seed_of
+from gateway.fleet.affinity import LONG_SYSTEM, LONGEST_QUESTION, SLOTS, prefix_slot, score, seed_of
 from gateway.protocol.requests import Endpoint, InferenceRequest
 
 
@@ -22,19 +22,29 @@ def chat(*turns: tuple[str, Any], **fields: Any) -> int | None:
     return key(messages=[{"role": role, "content": content} for role, content in turns], **fields)
 
 
-def test_turns_of_a_conversation_share_a_key() -> None:
-    """The key is of the beginning, which later turns repeat."""
+def test_turns_of_a_conversation_share_a_slot() -> None:
+    """It is of the beginning, which later turns repeat."""
     begun = [("system", "You help."), ("user", "Hello")]
     assert chat(*begun) == chat(*begun, ("assistant", "Hi"), ("user", "And now?"))
     assert chat(*begun) != chat(("system", "You help."), ("user", "Good day"))
     assert chat(*begun) != chat(("system", "You do not."), ("user", "Hello"))
 
 
-def test_questions_about_one_long_text_share_a_key() -> None:
-    """Be it in the system prompt or at the beginning of the question."""
-    text = "word " * LONGEST_PREFIX
-    assert chat(("system", text), ("user", "First?")) == chat(("system", text), ("user", "Second?"))
+def test_first_questions_to_one_long_prompt_share_a_slot() -> None:
+    """Once conversations have a history of their own they go apart, each to one place."""
+    prompt, answer = ("system", "Be brief. " * (LONG_SYSTEM // 10 + 1)), ("assistant", "Yes.")
+    one, other, more = ("user", "One?"), ("user", "Other?"), ("user", "And now?")
+    assert chat(prompt, one) == chat(prompt, other)
+    assert chat(prompt, one, answer, more) != chat(prompt, other, answer, more)
+    assert chat(prompt, one, answer, more) == chat(prompt, one, answer, more, answer, more)
+
+
+def test_questions_about_one_long_text_share_a_slot() -> None:
+    """At the beginning of the question, whatever the system prompt."""
+    text = "word " * LONGEST_QUESTION
     assert chat(("user", text + "First?")) == chat(("user", text + "Second?"))
+    asked = [chat(("system", "You help."), ("user", text + question)) for question in ("First?", "Second?")]
+    assert asked[0] == asked[1] != chat(("user", text))
 
 
 def test_parts_are_read_as_text() -> None:
@@ -62,6 +72,7 @@ def test_hints_come_first() -> None:
         ({"input": "a"}, {"input": "b"}),
         ({"input": ["a"]}, {"input": ["b"]}),
         ({"instructions": "a", "input": "x"}, {"instructions": "b", "input": "x"}),
+        ({"instructions": "a" * 2000, "input": "x"}, {"instructions": "b" * 2000, "input": "x"}),
         ({"system": "a", "messages": [{"role": "user"}]}, {"system": "b", "messages": [{"role": "user"}]}),
     ],
 )
@@ -81,7 +92,7 @@ def test_without_text_there_is_no_key(body: dict[str, Any]) -> None:
 
 def test_slots_and_bids_are_the_same_everywhere() -> None:
     """Gateways of other machines and releases compute these very numbers."""
-    assert chat(("system", "You help."), ("user", "Hello")) == 508941262 % SLOTS
+    assert chat(("system", "You help."), ("user", "Hello")) == 3534
     assert seed_of("http://10.0.0.1:8000") == 0x466CF36C0B783AF5
     assert math.isclose(score(14, 0x466CF36C0B783AF5, 2.0), 0.7938735291433358)
 
