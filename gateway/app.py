@@ -7,6 +7,7 @@ dying takes only its own connections with it.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import sys
 import threading
@@ -23,14 +24,15 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from gateway import logs
+from gateway import logs, reload
 from gateway.adequacy import AdequacyFiles
 from gateway.admission import Admission, Places
 from gateway.authentication import ControlFollower
-from gateway.errors import GatewayError, InternalError, NotRecorded, UnknownPath, WrongMethod
-from gateway.fleet.backends import Fleet
+from gateway.errors import Draining, GatewayError, InternalError, NotRecorded, UnknownPath, WrongMethod
 from gateway.fleet.connection import UpstreamClient
 from gateway.fleet.health import HealthPoller
+from gateway.fleet.observation import FleetObserver
+from gateway.fleet.pools import Fleet
 from gateway.ledger import metric_files, secret
 from gateway.ledger.control import ControlState
 from gateway.ledger.errors import LedgerError
@@ -46,6 +48,7 @@ from gateway.protocol.listener import KEEP_ALIVE_S, GatewayProtocol, Handler, li
 from gateway.protocol.origin import ClientOrigin
 from gateway.protocol.preferences import inbound_request_id
 from gateway.protocol.requests import Endpoint
+from gateway.protocol.server import DrainingServer, Patience
 from gateway.recording import Recorder
 from gateway.routing import Catalogue, CheapestRouter, build_catalogue
 from gateway.settings import Settings, SettingsError, load_settings
@@ -53,7 +56,7 @@ from gateway.streaming import PATHS
 
 PUBLISH_S = 1.0
 MODELS = b"/v1/models"
-GRACE_S = 30  # for answers under way when the worker is told to stop
+GRACE_S = 10  # more than any answer under way may take when the worker is told to stop
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +73,10 @@ class Worker:
         self._secret = secret.read(settings.data_dir)  # made by the parent: a worker never makes one of its own
         self.metrics = GatewayMetrics()
         self.fleet = Fleet()
+        self._observer = FleetObserver(self.metrics)
+        self._reporter = reload.Reporter(settings.data_dir, slot)
+        self._models = threading.Lock()  # the control state and the settings file change them, on two threads
+        self._draining = False
         self._adequacy = AdequacyFiles()
         self.catalogue: Catalogue = build_catalogue(settings, (), self.fleet, self._adequacy)
         self._context_lengths = {model.name: model.context_length for model in settings.models}
@@ -106,6 +113,7 @@ class Worker:
         with suppress(NotRecorded):  # logged; it is tried again with every request
             self.recorder.open()
         self.control.start()
+        self._reporter.begin(self.settings.file)
         self._health = asyncio.create_task(HealthPoller(self.fleet, self.client).run())
         self._limiting = asyncio.create_task(self.limiter.run())
         self._publisher.start()
@@ -123,14 +131,48 @@ class Worker:
 
     def check_ready(self) -> None:
         """Raise `Unavailable` when requests would be refused for our own reasons."""
+        if self._draining:
+            raise Draining("This worker is being stopped.")
         self.control.current()
         self.recorder.open()
 
+    def drain(self) -> Patience:
+        """Be no longer ready, while everything is still served; no answer takes longer than the grace."""
+        self._draining = True
+        return Patience(self.settings.gateway.drain_notice_s, self.settings.gateway.total_timeout_s + GRACE_S)
+
+    def reload(self) -> None:
+        """Take over the settings file, all of it or nothing; requests under way keep the pipeline they began in."""
+        file = self.settings.file
+        try:
+            adoption = reload.adopt(self.settings, load_settings(file), {s.name for s in self.control.students})
+            with self._models:
+                self._take_over(adoption.settings)
+        except Exception as error:
+            # Whatever it is, the worker goes on with what it has; a mistake of ours shows its place in the log.
+            logger.error(
+                "the settings file was not taken over: %s", error, exc_info=not isinstance(error, SettingsError)
+            )
+            self._reporter.refused(str(error))
+            return
+        for name in adoption.restart:
+            logger.warning("a changed setting needs a restart: %s", name)
+        logger.info("the settings file was taken over", extra={"changed": list(adoption.changed)})
+        self._reporter.adopted(file, adoption)
+
+    def _take_over(self, settings: Settings) -> None:
+        self.catalogue = build_catalogue(settings, self.control.students, self.fleet, self._adequacy)
+        self.pipeline = dataclasses.replace(self.pipeline, settings=settings.gateway)
+        self.control.max_age_s = settings.gateway.snapshot_max_age_s
+        self.settings = settings
+
     def _on_load(self, state: ControlState) -> None:
         of_students = {student.reference: student.context_length for student in state.students}
-        self._context_lengths = {m.name: m.context_length for m in self.settings.models} | of_students
-        self._places = Places(self._queues(), self.settings.limits.forward_priority)
-        self.catalogue = build_catalogue(self.settings, state.students, self.fleet, self._adequacy)
+        with self._models:
+            self._context_lengths = {m.name: m.context_length for m in self.settings.models} | of_students
+            self._places = Places(self._queues(), self.settings.limits.forward_priority)
+            self.fleet.drain(state.drained)
+            self.catalogue = build_catalogue(self.settings, state.students, self.fleet, self._adequacy)
 
     def _queues(self) -> dict[str, FairQueue]:
         """Return the queues of the models that have a bound; those there were go on."""
@@ -170,13 +212,7 @@ class Worker:
         for name, queue in self._places.queues.items():
             for lane in LANES:
                 self.metrics.queue_length.labels(name, lane).set(queue.waiting(lane))
-        # Students come and go with their ports: what is not among the models now is no series any more.
-        self.metrics.backend_up.clear()
-        self.metrics.backend_inflight.clear()
-        for model, pool in self.catalogue.pools():
-            for backend in pool.backends:
-                self.metrics.backend_up.labels(model, backend.url).set(backend.up)
-                self.metrics.backend_inflight.labels(model, backend.url).set(backend.inflight)
+        self._observer.observe(self.catalogue.pools())
 
 
 class DataPlane:
@@ -290,9 +326,11 @@ def serve(settings: Settings, slot: str) -> None:
     listener = listen(settings.gateway.host, settings.gateway.port)
     host, port = listener.getsockname()[:2]
     logger.info("listening", extra={"url": f"http://{host}:{port}", "slot": slot})
-    config = server_config(create_app(settings, slot=slot))
+    app = create_app(settings, slot=slot)
+    worker: Worker = app.state.worker
+    server = DrainingServer(server_config(app), worker.drain, worker.reload)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(uvicorn.Server(config).serve(sockets=[listener]))
+        runner.run(server.serve(sockets=[listener]))
 
 
 @click.command()

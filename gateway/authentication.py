@@ -19,6 +19,7 @@ from gateway.ledger.database import Database
 from gateway.ledger.errors import LedgerError
 from gateway.ledger.identifiers import now
 from gateway.ledger.keys import Key, hash_key
+from gateway.ledger.registry import Student
 
 POLL_S = 0.2
 
@@ -35,7 +36,7 @@ class ControlFollower:
 
     def __init__(self, url: str, max_age_s: float, on_load: Callable[[ControlState], None]) -> None:
         self._url = url
-        self._max_age_s = max_age_s
+        self.max_age_s = max_age_s
         self._on_load = on_load
         self._state: ControlState | None = None
         self._confirmed = 0.0  # time.monotonic() when the database last said that the state is the newest
@@ -57,6 +58,11 @@ class ControlFollower:
         self._thread.join(timeout=5.0)
 
     @property
+    def students(self) -> tuple[Student, ...]:
+        """The served students as last known, whatever the age of that."""
+        return self._state.students if self._state is not None else ()
+
+    @property
     def age_s(self) -> float:
         """Seconds since the database last confirmed the state; infinite without one."""
         return time.monotonic() - self._confirmed if self._state is not None else float("inf")
@@ -66,7 +72,7 @@ class ControlFollower:
         state = self._state
         if state is None:
             raise NoControlState("The service is starting: try again shortly.")
-        if self.age_s > self._max_age_s:
+        if self.age_s > self.max_age_s:
             raise NoControlState("The service can't check keys at the moment: try again shortly.", retry_after=5.0)
         return state
 

@@ -25,6 +25,8 @@ BUILT_IN = {
     "backup": ("gateway.commands.backup:backup", "Copy the control plane and the secret."),
     "limits": ("gateway.commands.limits:limits", "Set, list and clear what accounts, keys and models may use."),
     "models": ("gateway.commands.models:models", "List, promote and roll back models."),
+    "config": ("gateway.commands.config:config", "Have the running gateway take over a changed settings file."),
+    "fleet": ("gateway.commands.fleet:fleet", "List and drain the models' servers."),
     "enforce": ("gateway.commands.enforce:enforce", "Divert, suspend or clear an account."),
     "traffic": ("gateway.commands.traffic:traffic", "Watch, verify and import traffic records."),
 }

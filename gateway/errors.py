@@ -28,6 +28,7 @@ GatewayError
 └── Unavailable                503  we can't serve now
     ├── NoControlState         503  no key snapshot yet, or one too old: never a 401
     ├── NoBackend              503  no healthy backend
+    ├── Draining               503  this worker is being stopped: `/ready` says so
     ├── NotRecorded            503  the spool takes no record, and settings refuse to serve without
     └── BudgetStoreUnavailable 503  a budget can't be asked, and what is held of it does not suffice
 """
@@ -279,10 +280,14 @@ class UpstreamBusy(UpstreamError):
 
 
 class UpstreamTimeout(UpstreamError):
-    """A deadline passed; the message says which."""
+    """A deadline passed; the message says which. `blames_backend`: it was ours, and no caller's impatience."""
 
     status = 504
     code = "upstream_timeout"
+
+    def __init__(self, message: str, *, blames_backend: bool = False) -> None:
+        super().__init__(message)
+        self.blames_backend = blames_backend
 
 
 class Unavailable(GatewayError):
@@ -306,6 +311,12 @@ class NoBackend(Unavailable):
     """No healthy backend."""
 
     code = "no_healthy_backend"
+
+
+class Draining(Unavailable):
+    """This worker is being stopped."""
+
+    code = "draining"
 
 
 class NotRecorded(Unavailable):

@@ -171,3 +171,33 @@ class GatewayMetrics:
             ("model", "lane"),
             registry=registry,
         )
+        self.backend_state = Gauge(
+            "spiritsafe_backend_state",
+            "The backend's breaker: 0 closed, 1 recovering, 2 half-open, 3 open.",
+            ("model", "backend"),
+            registry=registry,
+        )
+        self.backend_drained = Gauge(
+            "spiritsafe_backend_drained",
+            "Has an operator taken the backend out (1)?",
+            ("model", "backend"),
+            registry=registry,
+        )
+        self.backend_requests = Gauge(
+            "spiritsafe_backend_requests",
+            "Requests that the backend itself reports, by state running or waiting.",
+            ("model", "backend", "state"),
+            registry=registry,
+        )
+        self.backend_kv_cache = Gauge(
+            "spiritsafe_backend_kv_cache_ratio",
+            "How full the backend's KV cache is, 0 to 1, as it reports.",
+            ("model", "backend"),
+            registry=registry,
+        )
+        self.upstream_retries = Counter(
+            "spiritsafe_upstream_retries",
+            "Second and third tries of a request, by outcome made or refused (the budget was spent).",
+            ("model", "outcome"),
+            registry=registry,
+        )

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from gateway.adequacy import Adequacy, AdequacyFiles
+from gateway.capabilities import Capabilities, Needs, capabilities_of, needs_of
 from gateway.errors import ModelNotFound
-from gateway.fleet.backends import Fleet, Pool
+from gateway.fleet.pools import Fleet, Pool
 from gateway.ledger.registry import Student
 from gateway.protocol.exchange import Prices
 from gateway.protocol.preferences import Preferences
@@ -19,10 +20,19 @@ AUTO = "auto"
 Models = tuple[str, ...] | None  # what a key's scope names; None: all
 
 Reason = Literal[
-    "pinned", "adequate", "no_student", "not_task", "too_far", "unhealthy", "policy", "stakes", "quality_floor"
+    "pinned",
+    "adequate",
+    "no_student",
+    "not_task",
+    "unfit",
+    "too_far",
+    "unhealthy",
+    "policy",
+    "stakes",
+    "quality_floor",
 ]
 # How near a student came to answering; the nearest one's reason is the reason for the teacher.
-_NEARNESS: tuple[Reason, ...] = ("no_student", "not_task", "quality_floor", "too_far", "unhealthy")
+_NEARNESS: tuple[Reason, ...] = ("no_student", "not_task", "unfit", "quality_floor", "too_far", "unhealthy")
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,7 @@ class Candidate:
     pool: Pool
     prices: Prices
     teacher_prices: Prices
+    capabilities: Capabilities
     student: Student | None = None
     adequacy: Adequacy | None = None
     lower_bound: float | None = None
@@ -76,15 +87,20 @@ class CheapestRouter:
 
     def choose(self, request: RouteRequest, candidates: Sequence[Candidate]) -> RouteDecision:
         """Take the cheapest student that is adequate and up, else the teacher with the nearest one's reason."""
-        teacher = next(candidate for candidate in candidates if candidate.role == "teacher")
+        teachers = [candidate for candidate in candidates if candidate.role == "teacher"]
+        if len(candidates) == 1:
+            return RouteDecision(teachers[0], "no_student")
+        needs = needs_of(request.request)
+        # Where no teacher can take it the first one says so itself, better than we could.
+        teacher = next((c for c in teachers if c.capabilities.can_take(needs)), teachers[0])
         students = [candidate for candidate in candidates if candidate.role == "student"]
         if request.diverted and students:
-            return self._diverted(request, students, teacher)
+            return self._diverted(request, students, teacher, needs)
         if not students:
-            return RouteDecision(teacher, "no_student")
+            return RouteDecision(teacher, "no_student" if teacher is teachers[0] else "unfit")
         if request.preferences.high_stakes:
             return RouteDecision(teacher, "stakes")
-        judged = [_judge(request, candidate) for candidate in students]
+        judged = [_judge(request, candidate, needs) for candidate in students]
         adequate = [decision for decision in judged if decision.reason == "adequate"]
         if adequate:
             best = min(adequate, key=lambda decision: decision.candidate.price)
@@ -93,11 +109,15 @@ class CheapestRouter:
         nearest = max(judged, key=lambda decision: _NEARNESS.index(decision.reason))
         return RouteDecision(teacher, nearest.reason, nearest.task, nearest.adequacy)
 
-    def _diverted(self, request: RouteRequest, students: Sequence[Candidate], teacher: Candidate) -> RouteDecision:
+    def _diverted(
+        self, request: RouteRequest, students: Sequence[Candidate], teacher: Candidate, needs: Needs
+    ) -> RouteDecision:
         # Diversion overrides adequacy, stakes and floor; a student of the task is still the better one to get.
         ready = [candidate for candidate in students if candidate.pool.ready]
         if not ready:
             return RouteDecision(teacher, "unhealthy")
+        # What no student can take one of them refuses: a prompt that is too long must be no way back to the teacher.
+        ready = [candidate for candidate in ready if candidate.capabilities.can_take(needs)] or ready
         of_task = [
             candidate for candidate in ready if candidate.adequacy and candidate.adequacy.is_task(request.request)
         ]
@@ -106,13 +126,15 @@ class CheapestRouter:
         return RouteDecision(chosen, "policy", task)
 
 
-def _judge(request: RouteRequest, candidate: Candidate) -> RouteDecision:
+def _judge(request: RouteRequest, candidate: Candidate, needs: Needs) -> RouteDecision:
     """Return a decision whose reason is `adequate`, or why this student does not answer."""
     rule, floor = candidate.adequacy, request.preferences.quality_floor
     if rule is None:
         return RouteDecision(candidate, "unhealthy")
     if not rule.is_task(request.request):
         return RouteDecision(candidate, "not_task")
+    if not candidate.capabilities.can_take(needs):
+        return RouteDecision(candidate, "unfit")
     if floor is not None and (candidate.lower_bound is None or candidate.lower_bound < floor):
         return RouteDecision(candidate, "quality_floor")
     distance = rule.distance_of(request.request)
@@ -131,7 +153,7 @@ class Catalogue:
     teacher: Candidate
 
     def automatic(self, models: Models = None, *, diverted: bool = False) -> list[Candidate]:
-        """Return the candidates of `auto`: the promoted students among the key's `models`, and the teacher.
+        """Return the candidates of `auto` among the key's `models`: promoted students, the teacher, and other teachers.
 
         `ModelNotFound` where the teacher is not among them, because `auto` promises an answer and falls back to it. A
         diversion reaches every student: a scope is no way around it.
@@ -140,7 +162,10 @@ class Catalogue:
             raise ModelNotFound(AUTO)
         among = None if diverted else models
         promoted = [c for c in self.students if _state(c) == "promoted" and in_scope(c, among)]
-        return [*promoted, self.teacher]
+        others = [
+            c for c in self.base.values() if c.role == "teacher" and c is not self.teacher and in_scope(c, models)
+        ]
+        return [*promoted, self.teacher, *others]
 
     def has_automatic(self, models: Models = None) -> bool:
         """May a key of these models ask for `auto`?"""
@@ -177,15 +202,15 @@ def build_catalogue(settings: Settings, students: Iterable[Student], fleet: Flee
     base = {model.name: _base_candidate(model, settings, fleet) for model in settings.models}
     newest_first = sorted(students, key=lambda student: (student.name, -student.version))
     served = tuple(_student_candidate(student, settings, fleet, files) for student in newest_first)
-    fleet.keep(backend.url for c in (*base.values(), *served) for backend in c.pool.backends)
+    fleet.keep(candidate.pool for candidate in (*base.values(), *served))
     return Catalogue(base, served, base[settings.teacher.name])
 
 
 def _base_candidate(model: ModelSettings, settings: Settings, fleet: Fleet) -> Candidate:
     reference = model if model.role == "teacher" else settings.teacher
-    return Candidate(
-        model.name, model.role, fleet.pool(model.name, model.urls), model.nano_prices, reference.nano_prices
-    )
+    pool = fleet.pool(model.name, model.servers, model.balance)
+    prices = model.nano_prices, reference.nano_prices
+    return Candidate(model.name, model.role, pool, *prices, capabilities_of(model))
 
 
 def _student_candidate(student: Student, settings: Settings, fleet: Fleet, files: AdequacyFiles) -> Candidate:
@@ -199,7 +224,9 @@ def _student_candidate(student: Student, settings: Settings, fleet: Fleet, files
     found = (student.gate or {}).get("lower_bound")
     bound = found if isinstance(found, (int, float)) else None
     rule = files.of(student) if student.state == "promoted" else None
-    return Candidate(student.reference, "student", pool, prices, teacher, student, rule, bound)
+    # Its task's tools and format are part of the skeleton, so they are what it has learnt.
+    able = Capabilities(student.context_length)
+    return Candidate(student.reference, "student", pool, prices, teacher, able, student, rule, bound)
 
 
 def in_scope(candidate: Candidate, models: Models) -> bool:

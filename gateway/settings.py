@@ -52,12 +52,30 @@ class ServeSettings:
 
 
 @dataclass(frozen=True)
+class BackendSettings:
+    """An entry of a model's `backends`; a plain URL stands for one with the defaults."""
+
+    url: str = ""  # vLLM's base URL
+    weight: float = 1.0  # its part of the work, relative to the others'
+    tier: int = 0  # one above 0 is used while no backend of a lower one is available
+
+
+def root_of(url: str) -> str:
+    """Return the URL that a backend is known by: its root, without a slash at the end."""
+    return url.rstrip("/").removesuffix("/v1")
+
+
+Balance = Literal["affinity", "least_busy"]
+Modality = Literal["image", "audio", "video"]
+
+
+@dataclass(frozen=True)
 class ModelSettings:
     """`[[models]]`: a base model that vLLM serves; students live in the registry, not here."""
 
     name: str = ""
     role: Literal["teacher", "student"] = "teacher"
-    backends: tuple[str, ...] = ()  # vLLM base URLs
+    backends: tuple[str | BackendSettings, ...] = ()
     input_price: float = 0.0  # dollars per million tokens
     output_price: float = 0.0
     context_length: int = 2048
@@ -65,12 +83,22 @@ class ModelSettings:
     distillable: bool = False  # may its outputs train a student?
     max_in_flight: int = 0  # requests a worker has open with the model; 0: gateway.max_in_flight
     serve: ServeSettings | None = None
+    balance: Balance = "affinity"  # like prefixes to like backends, or each request to one that is less busy
+    tools: bool = True  # can it call tools?
+    schema: bool = True  # can it be held to a JSON schema?
+    modalities: tuple[Modality, ...] = ()  # what it reads besides text
 
     @property
     def urls(self) -> tuple[str, ...]:
         """The backends' URLs, the supervised one included."""
-        served = () if self.serve is None else (f"http://127.0.0.1:{self.serve.port}",)
-        return self.backends + served
+        return tuple(server.url for server in self.servers)
+
+    @property
+    def servers(self) -> tuple[BackendSettings, ...]:
+        """The backends, the supervised one included."""
+        listed = [BackendSettings(item) if isinstance(item, str) else item for item in self.backends]
+        served = [] if self.serve is None else [BackendSettings(f"http://127.0.0.1:{self.serve.port}")]
+        return (*listed, *served)
 
     @property
     def nano_prices(self) -> tuple[int, int]:
@@ -90,6 +118,7 @@ class GatewaySettings:
     body_timeout_s: float = 30.0  # a client slower than this gets 408
     first_token_timeout_s: float = 120.0
     total_timeout_s: float = 600.0
+    drain_notice_s: float = 1.0  # how long /ready says 503 before a worker that is told to stop closes its door
     ping_interval_s: float = 15.0  # silence before the first `: ping` of a stream, and between pings
     snapshot_max_age_s: float = 300.0  # how long the last good control state serves while the database is away
     on_spool_failure: Literal["refuse", "serve"] = "refuse"  # 503, or serve unrecorded and count it
@@ -254,11 +283,15 @@ class _Place:
         # tomllib keeps no positions; the key's first appearance below its section's header is the line people look for.
         header, _, position = section.partition("#")
         inside, seen = not header, 0
+        below = False  # in the section or in a table of its own, such as [[models.backends]]
         for number, line in enumerate(self.text.splitlines(), 1):
             if match := re.match(r"\s*\[+\s*([\w.]+)\s*\]+", line):
                 name = match.group(1)
                 seen += name == header
                 inside = name == header and (not position or seen == int(position))
+                below = inside or (below and name.startswith(f"{header}."))
+                if below and key and name == f"{header}.{key}":
+                    return number
                 if inside and not key:
                     return number
             elif inside and re.match(rf"\s*\"?{re.escape(key)}\"?\s*=", line):
@@ -316,7 +349,22 @@ def _convert_list(item: Any, value: Any, place: _Place, section: str, key: str) 
         raise place.error(section, key, "must be a list: write it in square brackets")
     if dataclasses.is_dataclass(item):
         return tuple(_build(typing.cast(type, item), row, place, f"{key}#{i}") for i, row in enumerate(value, 1))
+    if item == str | BackendSettings:
+        return tuple(_convert_backend(element, place, section, key) for element in value)
     return tuple(_convert(item, element, place, section, key) for element in value)
+
+
+def _convert_backend(value: Any, place: _Place, section: str, key: str) -> object:
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, dict):
+        raise place.error(section, key, f'has {value!r}; write a URL, or a table such as {{url = "…", weight = 2}}')
+    known, hints = [item.name for item in fields(BackendSettings)], typing.get_type_hints(BackendSettings)
+    for name in value:
+        if name not in known:
+            raise place.error(section, key, f"{name!r} is no key of a backend; known here: {', '.join(known)}")
+    values: dict[str, Any] = {name: _convert(hints[name], item, place, section, key) for name, item in value.items()}
+    return BackendSettings(**values)
 
 
 def _convert_scalar(hint: Any, value: Any, place: _Place, section: str, key: str) -> object:
@@ -344,11 +392,25 @@ def _check_models(settings: Settings, place: _Place) -> None:
             )
         if model.serve is not None and not model.serve.path:
             raise place.error(section, "serve", "needs `path`, the folder of the weights")
-        for url in model.backends:
-            if not re.match(r"https?://[^/\s]+", url):
-                raise place.error(section, "backends", f"{url!r} is no URL: write http://HOST:PORT")
+        _check_backends(model, section, place)
     if not any(model.role == "teacher" for model in settings.models):
         raise place.error("", "models", 'no model has role = "teacher": declare the one that `auto` falls back to')
+
+
+def _check_backends(model: ModelSettings, section: str, place: _Place) -> None:
+    seen: set[str] = set()
+    for server in model.servers:
+        if not re.match(r"https?://[^/\s]+", server.url):
+            raise place.error(section, "backends", f"{server.url!r} is no URL: write http://HOST:PORT")
+        if not 0.0 < server.weight <= 1000.0:
+            text = f"{server.url} has the weight {server.weight:g}; it must be above 0 and at most 1000"
+            raise place.error(section, "backends", f"{text}: to take it out, use `spiritsafe fleet drain`")
+        if not 0 <= server.tier <= 9:
+            raise place.error(section, "backends", f"{server.url} has the tier {server.tier}; tiers are 0 to 9")
+        name = root_of(server.url)
+        if name in seen:
+            raise place.error(section, "backends", f"{name} is listed twice: give it a weight instead")
+        seen.add(name)
 
 
 def _check_ranges(settings: Settings, place: _Place) -> None:

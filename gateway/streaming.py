@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from gateway.errors import GatewayError, InternalError, NoBackend, UpstreamDisconnected, UpstreamProtocol
-from gateway.fleet.backends import Backend, Pool
+from gateway.fleet.backends import Backend
 from gateway.fleet.connection import Deadline, UpstreamClient, UpstreamResponse
+from gateway.fleet.pools import Pool
 from gateway.protocol.answers import Answer, error_in_stream, parse_object, upstream_refusal
 from gateway.protocol.call import Call, HeaderList
 from gateway.protocol.exchange import Exchange
@@ -92,7 +93,8 @@ class Relay:
     async def _run_stream(self) -> None:
         out = ClientStream(self.call, self.headers, self.deadlines.ping_interval_s)
         seconds = min(self.deadlines.first_token_s, self.deadlines.total_s)
-        deadline = Deadline.after(seconds, "The first token did not come")
+        # A caller's patience says nothing of the backend; that it began no answer in our own time does.
+        deadline = Deadline.after(seconds, "The first token did not come", blames_backend=True)
         try:
             await self._first_success(lambda response: self._pass_on(response, out), deadline, out)
         except GatewayError as error:
@@ -116,7 +118,7 @@ class Relay:
         """Try backends until one answers; after content has been sent no other may follow."""
         failure: GatewayError = NoBackend("No server of this model is up: try again shortly.")
         tried: set[str] = set()
-        for number, backend in enumerate(self.pool.attempts(), 1):
+        for number, backend in enumerate(self.pool.attempts(self.request), 1):
             if backend.url in tried and not isinstance(failure, UpstreamDisconnected):
                 break  # it answered, only not well: asking it again at once would not help it
             tried.add(backend.url)

@@ -49,7 +49,7 @@ def check_router(router: Router, task: RouteRequest, foreign: RouteRequest, cand
         assert _choose(router, diverted, candidates).candidate is student
         assert _choose(router, diverted, candidates).reason == "policy"
     for backend in student.pool.backends:
-        backend.up = False
+        backend.seen(alive=False)
     assert _choose(router, task, candidates).candidate is teacher
     assert _choose(router, task, candidates).reason == "unhealthy"
 

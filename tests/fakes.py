@@ -55,6 +55,8 @@ class FakeVllm:
         self.models = list(models)
         self.received: list[Received] = []
         self.healthy = True
+        self.load: tuple[int, int, float] | None = None  # running, waiting, KV cache; None: no /metrics
+        self.probes: list[str] = []
         self.connections = 0
         self._scripts: list[Script] = []
         self._always: Callable[[Received], Script] | None = None
@@ -79,6 +81,7 @@ class FakeVllm:
     def forget(self) -> None:
         """Drop scripts and what was received."""
         self.received, self._scripts, self._always, self.healthy, self.connections = [], [], None, True, 0
+        self.load, self.probes = None, []
 
     def start(self, port: int = 0) -> FakeVllm:
         """Listen on loopback."""
@@ -132,6 +135,9 @@ class FakeVllm:
         return await self._play(script, request, reader, writer)
 
     def _probe(self, path: str) -> bytes:
+        self.probes.append(path)
+        if path == "/metrics":
+            return response(b"", 404) if self.load is None else response(metrics_page(*self.load), kind="text/plain")
         if path == "/health":
             return response(b"", 200 if self.healthy else 503)
         names = [{"id": name, "object": "model"} for name in self.models]
@@ -180,6 +186,13 @@ def response(body: bytes, status: int = 200, kind: str = "application/json", ext
     """Return a whole HTTP response."""
     head = f"HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n{extra}\r\n"
     return head.encode() + body
+
+
+def metrics_page(running: int, waiting: int, kv_cache: float) -> bytes:
+    """Return the lines of vLLM's metrics that tell of load."""
+    labels = '{engine="0",model_name="teacher"}'
+    values = {"num_requests_running": running, "num_requests_waiting": waiting, "kv_cache_usage_perc": kv_cache}
+    return "".join(f"vllm:{name}{labels} {float(value)}\n" for name, value in values.items()).encode()
 
 
 def error_response(status: int, message: str, **fields: Any) -> bytes:

@@ -50,7 +50,8 @@ def _sections(kind: type, name: str = "") -> Iterator[tuple[str, type]]:
     """(section of spiritsafe.toml, its dataclass), the nameless top level first."""
     yield name, kind
     for field, hint in typing.get_type_hints(kind).items():
-        for part in (hint, *typing.get_args(hint)):
+        inner = typing.get_args(hint)
+        for part in (hint, *inner, *(part for item in inner for part in typing.get_args(item))):
             if dataclasses.is_dataclass(part) and isinstance(part, type):
                 yield from _sections(part, f"{name}.{field}" if name else field)
 

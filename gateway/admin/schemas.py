@@ -273,6 +273,38 @@ class ModelRow(Shown):
     promoted_by: str | None = None
 
 
+class BackendRow(Shown):
+    """A backend of one model; null is what no worker has told of. `running` and `waiting` are its own counts."""
+
+    model: str
+    url: str
+    weight: float
+    tier: int
+    drained: bool
+    drained_by: str | None
+    drained_since: Time | None
+    state: str | None
+    in_flight: int | None
+    running: int | None
+    waiting: int | None
+    kv_cache: float | None
+
+
+class DrainChange(Body):
+    """A backend to take out, or to put back (`undo`)."""
+
+    url: str
+    undo: bool = False
+    note: str = ""
+
+
+class DrainState(BaseModel):
+    """Whether a backend is out now."""
+
+    url: str
+    drained: bool
+
+
 class UsageRow(BaseModel):
     """An account's use of a model. Money is nano-dollars; `counterfactual_cost` is what the teacher would have cost."""
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import click
 
-from gateway import logs
+from gateway import logs, reload
 from gateway.command import Context, standard_options
 from gateway.house.process import LEASH
 from gateway.ledger.database import open_database
@@ -21,7 +21,7 @@ from gateway.ledger.keys import ensure_secret
 from gateway.protocol.listener import reserve
 from gateway.settings import GatewaySettings, Settings, ensure_file
 
-STOP_S = 40.0  # longer than a worker's own grace
+GRACE_S = 20.0  # more than a worker itself allows its answers under way
 FIRST_BACKOFF_S, MOST_BACKOFF_S, STEADY_S = 0.5, 10.0, 10.0
 
 logger = logging.getLogger(__name__)
@@ -83,12 +83,15 @@ class WorkerProcesses:
         chosen = {"HOST": own.host, "PORT": str(own.port), "WORKERS": str(own.workers)}
         self._environment = os.environ | {f"SPIRITSAFE_GATEWAY__{name}": value for name, value in chosen.items()}
         self._slots = [_Slot(f"w{number}") for number in range(own.workers)]
+        self._grace_s = own.drain_notice_s + own.total_timeout_s + GRACE_S
+        self._data_dir = settings.data_dir
         self._stopping = False
 
     def run(self) -> None:
         """Supervise until SIGTERM or SIGINT, then stop every worker and wait for it."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._ask_to_stop)
+        signal.signal(signal.SIGHUP, self._ask_to_reload)
         try:
             while not self._stopping:
                 for slot in self._slots:
@@ -99,6 +102,9 @@ class WorkerProcesses:
 
     def _ask_to_stop(self, _number: int, _frame: object) -> None:
         self._stopping = True
+
+    def _ask_to_reload(self, _number: int, _frame: object) -> None:
+        reload.ask(self._data_dir)
 
     def _keep(self, slot: _Slot) -> None:
         if slot.process is not None and slot.process.poll() is None:
@@ -119,7 +125,7 @@ class WorkerProcesses:
         running = [slot.process for slot in self._slots if slot.process is not None]
         for process in running:
             process.terminate()
-        deadline = time.monotonic() + STOP_S
+        deadline = time.monotonic() + self._grace_s
         for process in running:
             try:
                 process.wait(max(0.0, deadline - time.monotonic()))

@@ -1,107 +1,163 @@
-"""Backends: one vLLM URL each, with the work it has open and whether it is up; pools: the backends of one model."""
+"""A backend: one vLLM URL, with the work that is open there and what is known of its state."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable
+from types import TracebackType
 
-from gateway.errors import GatewayError, NoBackend, UpstreamDisconnected, UpstreamUnreachable
+from gateway.errors import (
+    GatewayError,
+    UpstreamBusy,
+    UpstreamDisconnected,
+    UpstreamFailed,
+    UpstreamProtocol,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+from gateway.fleet.affinity import seed_of
+from gateway.fleet.breaker import Breaker, Cause
+from gateway.fleet.load import Load
 
-FAILURES_UNTIL_DOWN = 3  # one broken connection is no dead server; a refused one is
-MOST_ATTEMPTS = 3
+# A 429 or 503 keeps requests away for the time it names, within these bounds.
+SHORTEST_BUSY_S, LONGEST_BUSY_S = 0.1, 10.0
+CROWDED_CACHE = 0.95  # of the KV cache
+CAUSES: tuple[tuple[type[GatewayError], Cause], ...] = (
+    (UpstreamUnreachable, "unreachable"),
+    (UpstreamDisconnected, "broken"),
+    (UpstreamProtocol, "broken"),
+    (UpstreamFailed, "failing"),
+    (UpstreamTimeout, "failing"),
+)
 
 
-@dataclass(eq=False)
 class Backend:
-    """One vLLM server. It counts as up until shown otherwise, and as up again when its `/health` says so."""
+    """One vLLM server, shared by all models that name its URL. It counts as up until shown otherwise.
 
-    url: str
-    inflight: int = 0
-    up: bool = True
-    failures: int = 0
+    `clear` says that nothing is the matter, so that the common case costs one look. `with backend.carrying():` goes
+    around each request that is sent there.
+    """
 
-    @contextmanager
-    def carrying(self) -> Iterator[None]:
-        """Count one request as open inside the block, and learn from how it ends."""
-        self.inflight += 1
-        try:
-            yield
-        except GatewayError as error:
-            # A server that answers, if only with an error, is there; one bad request must not take it from the others.
-            if isinstance(error, (UpstreamUnreachable, UpstreamDisconnected)):
-                self.failed(unreachable=isinstance(error, UpstreamUnreachable))
-            else:
-                self.failures = 0
-            raise
-        else:
-            self.succeeded()
-        finally:
-            self.inflight -= 1
+    __slots__ = (
+        "_busy_until",
+        "_clock",
+        "_drained",
+        "breaker",
+        "clear",
+        "crowded",
+        "inflight",
+        "load",
+        "others",
+        "seed",
+        "url",
+    )
 
-    def failed(self, *, unreachable: bool) -> None:
-        """Note a failure: no connection takes it down at once, anything else after several in a row."""
-        self.failures += 1
-        if unreachable or self.failures >= FAILURES_UNTIL_DOWN:
-            self.up = False
-
-    def succeeded(self) -> None:
-        """Note that it works."""
-        self.failures = 0
-        self.up = True
-
-
-@dataclass(frozen=True)
-class Pool:
-    """The backends that serve one model under `served_name`."""
-
-    served_name: str
-    backends: tuple[Backend, ...]
+    def __init__(self, url: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.url = url
+        self.seed = seed_of(url)
+        self.inflight = 0  # requests of this worker
+        self.others = 0  # everybody else's, as last reported
+        self.load: Load | None = None  # as last reported
+        self.crowded = False  # does it queue for want of cache, so that another prefix would push one out?
+        self.breaker = Breaker(clock)
+        self.clear = True
+        self._clock = clock
+        self._busy_until = 0.0
+        self._drained = False
 
     @property
-    def ready(self) -> bool:
-        """Is any backend up?"""
-        return any(backend.up for backend in self.backends)
+    def up(self) -> bool:
+        """Is it not known to be broken?"""
+        return self.breaker.state != "open"
 
-    def attempts(self) -> Iterator[Backend]:
-        """Yield the backends to try, the one with the least open work first.
+    @property
+    def drained(self) -> bool:
+        """Has an operator taken it out?"""
+        return self._drained
 
-        A sole backend comes twice: the first failure may have been a connection that was just closing.
-        Raises `NoBackend` when none is up.
-        """
-        if not self.ready:
-            raise NoBackend(f"No server of the model '{self.served_name}' is up: try again shortly.")
-        tried: set[str] = set()
-        for _ in range(min(MOST_ATTEMPTS, max(2, len(self.backends)))):
-            chosen = least_busy(self.backends, tried)
-            if chosen is None:
-                return
-            tried.add(chosen.url)
-            yield chosen
+    def share(self) -> float:
+        """Return how much of its weight it may carry now: 0 (nothing) to 1."""
+        if self.clear:
+            return 1.0
+        if self._drained or self.busy_s > 0.0:
+            return 0.0
+        share = self.breaker.share()
+        self._look()
+        return share
 
+    @property
+    def busy_s(self) -> float:
+        """Seconds that it still wants to be left alone."""
+        return max(0.0, self._busy_until - self._clock())
 
-def least_busy(backends: Sequence[Backend], tried: set[str]) -> Backend | None:
-    """Return the backend that is up with the least open work, one not yet tried where there is one."""
-    up = [backend for backend in backends if backend.up]
-    fresh = [backend for backend in up if backend.url not in tried] or up
-    return min(fresh, key=lambda backend: backend.inflight, default=None)
+    @property
+    def serves_at_worst(self) -> bool:
+        """May it be asked when no other is left? One that answers with errors may, it could be the requests' fault."""
+        return not self._drained and self.busy_s == 0.0 and self.breaker.cause == "failing"
 
+    def carrying(self) -> Backend:
+        """Return the block in which one request counts as open, and from whose end it learns."""
+        return self
 
-@dataclass
-class Fleet:
-    """All backends by URL, so that models that share a server share what is known of it."""
+    def __enter__(self) -> Backend:
+        """Begin a request."""
+        self.inflight += 1
+        if not self.clear:
+            self.breaker.begin()
+        return self
 
-    backends: dict[str, Backend] = field(default_factory=dict)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End a request: a client that left says nothing about the server."""
+        self.inflight -= 1
+        if error is None:
+            self.succeeded()
+        elif isinstance(error, GatewayError):
+            self.failed(error)
+        elif not self.clear:
+            self.breaker.abandoned()
 
-    def pool(self, served_name: str, urls: Iterable[str]) -> Pool:
-        """Return the pool of a model, with the backends known already or new ones."""
-        return Pool(served_name, tuple(self.backends.setdefault(url, Backend(url)) for url in map(_trimmed, urls)))
+    def succeeded(self) -> None:
+        """Note that it answered."""
+        if not self.clear or not self.breaker.untroubled:
+            self.breaker.succeeded()
+            self._look()
 
-    def keep(self, urls: Iterable[str]) -> None:
-        """Forget the backends that no model uses any more."""
-        used = set(map(_trimmed, urls))
-        self.backends = {url: backend for url, backend in self.backends.items() if url in used}
+    def failed(self, error: GatewayError) -> None:
+        """Note how a request failed: busy is not broken, and what it says about the request is an answer."""
+        if isinstance(error, UpstreamBusy):
+            pause = min(LONGEST_BUSY_S, max(SHORTEST_BUSY_S, error.retry_after or 0.0))
+            self._busy_until = self._clock() + pause
+            self.breaker.abandoned()
+        elif isinstance(error, UpstreamTimeout) and not error.blames_backend:
+            self.breaker.abandoned()
+        else:
+            cause = next((cause for kind, cause in CAUSES if isinstance(error, kind)), None)
+            if cause is None:
+                self.breaker.succeeded()
+            else:
+                self.breaker.failed(cause)
+        self._look()
 
+    def report(self, load: Load | None) -> None:
+        """Note what a poll found; its requests that are ours are counted here as they come and go."""
+        self.load = load
+        self.others = 0 if load is None else max(0, load.running + load.waiting - self.inflight)
+        self.crowded = load is not None and load.waiting > 0 and load.kv_cache > CROWDED_CACHE
 
-def _trimmed(url: str) -> str:
-    return url.rstrip("/").removesuffix("/v1")
+    def seen(self, *, alive: bool) -> None:
+        """Note how a poll went."""
+        if alive:
+            self.breaker.seen_alive()
+        else:
+            self.breaker.seen_dead()
+        self._look()
+
+    def drain(self, drained: bool) -> None:
+        """Take it out, or back in; requests under way are left alone."""
+        self._drained = drained
+        self._look()
+
+    def _look(self) -> None:
+        self.clear = not self._drained and self._busy_until <= self._clock() and self.breaker.state == "closed"

@@ -45,15 +45,17 @@ class Deadline:
     at: float
     what: str
     seconds: float
+    blames_backend: bool = False
 
     @classmethod
-    def after(cls, seconds: float, what: str) -> Deadline:
+    def after(cls, seconds: float, what: str, *, blames_backend: bool = False) -> Deadline:
         """Give up `seconds` from now."""
-        return cls(asyncio.get_running_loop().time() + seconds, what, seconds)
+        return cls(asyncio.get_running_loop().time() + seconds, what, seconds, blames_backend)
 
     def error(self) -> UpstreamTimeout:
         """Return the error that says what did not happen in time."""
-        return UpstreamTimeout(f"{self.what} within {round(self.seconds, 1):g} seconds.")
+        text = f"{self.what} within {round(self.seconds, 1):g} seconds."
+        return UpstreamTimeout(text, blames_backend=self.blames_backend)
 
 
 class UpstreamResponse:
@@ -106,12 +108,17 @@ class UpstreamResponse:
 
     async def read(self, limit: int = LONGEST_ANSWER) -> bytes:
         """Read all of the body; `UpstreamProtocol` when it is longer than the limit."""
+        body = await self.read_some(limit)
+        if len(body) > limit:
+            raise UpstreamProtocol("The model's server sent an answer without an end.")
+        return body
+
+    async def read_some(self, limit: int) -> bytes:
+        """Read until the body ends or is longer than the limit."""
         self._limit = limit
         self.resume()
         while not self._done and self._buffered <= limit:
             await self._wait()
-        if self._buffered > limit:
-            raise UpstreamProtocol("The model's server sent an answer without an end.")
         return self._take()
 
     async def consume(self, consumer: Consumer) -> None:
@@ -391,7 +398,7 @@ class UpstreamClient:
     async def _get(self, target: _Target, deadline: Deadline, limit: int) -> tuple[int, bytes]:
         response = await self._ask(target, target.head + b"\r\n", b"", deadline)
         try:
-            return response.status, await response.read(limit)
+            return response.status, (await response.read_some(limit))[:limit]
         finally:
             response.close()
 

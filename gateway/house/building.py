@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from gateway import reload
 from gateway.fleet.supervisor import port_is_free
 from gateway.house.keeper import Keeper
 from gateway.house.metrics import HouseMetrics
@@ -132,6 +133,7 @@ class House:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGINT, interrupted)
         loop.add_signal_handler(signal.SIGTERM, stop.set)
+        loop.add_signal_handler(signal.SIGHUP, reload.ask, self._settings.data_dir)
         return stop
 
     def _changed(self, status: ProcessStatus) -> None:

@@ -13,7 +13,7 @@ from gateway.ledger.registry import Student
 from gateway.settings import ModelSettings, Settings
 
 GROUP = "spiritsafe.processes"
-GATEWAY_GRACE_S = 60.0  # answers under way may finish
+GRACE_S = 20.0  # more than a worker itself allows its answers under way
 
 
 class Plan:
@@ -70,12 +70,13 @@ class Plan:
 
     def _workers(self) -> list[PythonService]:
         slots = [f"w{number}" for number in range(self._settings.gateway.workers)]
-        url = self.gateway_url
+        url, own = self.gateway_url, self._settings.gateway
+        grace_s = own.drain_notice_s + own.total_timeout_s + GRACE_S
         return [
             PythonService(
                 f"gateway-{slot}",
                 "gateway",
-                self._program(f"gateway-{slot}", "-m", "gateway.app", "--slot", slot, grace_s=GATEWAY_GRACE_S),
+                self._program(f"gateway-{slot}", "-m", "gateway.app", "--slot", slot, grace_s=grace_s),
                 url,
                 f"{url}/health",
             )

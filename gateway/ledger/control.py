@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from gateway.ledger import accounts, enforcement, keys, limits, registry
+from gateway.ledger import accounts, drains, enforcement, keys, limits, registry
 from gateway.ledger.database import Database
 
 
 @dataclass(frozen=True)
 class ControlState:
-    """One consistent view: `keys` by keyed hash without the revoked, `enforcement` by account, the served `students`.
+    """One consistent view: `keys` by keyed hash without the revoked, `enforcement` by account, the served `students`,
+    the `drained` backends' URLs.
 
     `limits` are by subject and name; the requests per minute that a key was made with are among them.
     `loaded_at` is `time.monotonic()` at the moment of reading; keys and enforcement may end later than that, so their
@@ -25,6 +26,7 @@ class ControlState:
     enforcement: dict[str, enforcement.Enforcement]
     students: tuple[registry.Student, ...]
     limits: limits.Limits = field(default_factory=dict)
+    drained: frozenset[str] = frozenset()
 
 
 def load(database: Database) -> ControlState:
@@ -41,4 +43,5 @@ def load(database: Database) -> ControlState:
             enforcement.in_force(connection),
             tuple(registry.in_state(connection, *registry.SERVED)),
             limits.in_force(connection, live),
+            frozenset(drain.url for drain in drains.every(connection)),
         )

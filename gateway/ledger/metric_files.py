@@ -58,7 +58,7 @@ def publish(directory: Path, process: str, registry: CollectorRegistry) -> Path:
     `process` is the name that gauges carry, such as `gateway-w0`; it may not contain a slash. Raises `OSError` when the
     folder can't be written.
     """
-    pid, started = os.getpid(), _started(os.getpid())
+    pid, started = os.getpid(), started_at(os.getpid())
     path = directory / f"{process}-{pid}-{started}.json"
     document = {"process": process, "pid": pid, "started": started, "families": _to_json(_collect(registry))}
     directory.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def _fold_dead(directory: Path) -> tuple[_Families, list[dict[str, Any]]]:
         document = _read(path)
         if document is None:
             continue
-        if _started(document["pid"]) == document["started"]:
+        if started_at(document["pid"]) == document["started"]:
             living.append(document)
             continue
         dead.append(path)
@@ -201,7 +201,7 @@ def _replace(path: Path, document: dict[str, Any]) -> None:
     temporary.replace(path)
 
 
-def _started(pid: int) -> int:
+def started_at(pid: int) -> int:
     """Return when a process started, in clock ticks since the machine's boot (proc(5), field 22); 0 when it is gone."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()

@@ -76,6 +76,11 @@ class RunningGateway:
         for kind in (Kind.START, Kind.FINAL):
             self.hidden[kind] = self.hidden.get(kind, 0) + len(self.frames(kind))
 
+    def forgive(self) -> None:
+        """Forget what the worker has learnt of its backends."""
+        self.worker.fleet.backends.clear()
+        self.worker._on_load(self.worker.control.current())
+
     def record(self, number: int = -1) -> dict[str, Any]:
         """Return one final record, waiting for the first."""
         eventually(lambda: bool(self.frames()))
@@ -159,4 +164,5 @@ def vllm(shared_vllm: FakeVllm) -> FakeVllm:
 def house(shared_house: RunningGateway, vllm: FakeVllm) -> RunningGateway:
     """The module's gateway, whose frames are this test's only."""
     shared_house.hide_frames()
+    shared_house.forgive()
     return shared_house

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,15 +19,18 @@ import httpx
 import openai
 import pytest
 
-from gateway.ledger import accounts, enforcement, keys, registry
+from gateway import reload
+from gateway.ledger import accounts, drains, enforcement, keys, registry
 from gateway.ledger.database import Database
 from gateway.ledger.distance import Distance
 from tests.conftest import ROOT
-from tests.fakes import FakeVllm, chat_stream, fake_vllm
+from tests.fakes import FakeVllm, Received, Script, Wait, chat_answer, chat_stream, fake_vllm
+from tests.gateway.commands.cli import Cli
 from tests.gateway.conftest import RunningGateway, eventually, running_gateway, settings_for
 from tests.gateway.test_routing import FAR, ROWS, SYSTEM, student
 
 HI: list[Any] = [{"role": "user", "content": "hi"}]
+SETTINGS = 'data_dir = "data"\n[[models]]\nname = "teacher"\nbackends = {backends}\n'
 NEAR = [SYSTEM, {"role": "user", "content": "Which colour has a ripe fig?"}]
 
 
@@ -135,6 +139,34 @@ def test_a_dead_student_is_replaced_by_the_teacher(
     assert route(ask(house, key)) == ("teacher", "unhealthy")
 
 
+def test_a_drained_backend_finishes_and_gets_nothing_new(tmp_path: Path, vllm: FakeVllm) -> None:
+    """Within a second of the decision, without a stream under way being cut; undone it serves again."""
+    wanted: dict[str, Any] = {"model": "teacher", "messages": HI}
+    with fake_vllm() as second, running_gateway(settings_for(tmp_path, vllm.url, second.url)) as house:
+        key = house.key()
+        ask(house, key, **wanted)
+        owner, other = (vllm, second) if vllm.received else (second, vllm)
+        owner.play(*chat_stream("teacher", ["a"] * 10, pause_s=0.15))
+        stream = house.client(key).chat.completions.create(**wanted, stream=True)
+        next(stream)
+        _drain(house, owner.url, drained=True)
+        assert [ask(house, key, **wanted).status_code for _ in range(3)] == [200] * 3
+        assert (len(owner.received), len(other.received)) == (2, 3)
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == "a" * 10
+        _drain(house, owner.url, drained=False)
+        ask(house, key, **wanted)
+        assert len(owner.received) == 3
+
+
+def _drain(house: RunningGateway, url: str, *, drained: bool) -> None:
+    with house.database.write() as connection:
+        if drained:
+            drains.begin(connection, url, "paula", "")
+        else:
+            drains.end(connection, url, "paula", "")
+    eventually(lambda: house.worker.fleet.backends[url].drained is drained, 1.0)
+
+
 def test_a_dead_control_plane_is_never_a_401(tmp_path: Path, vllm: FakeVllm) -> None:
     """Known keys are served from memory for a time, then it is 503 with Retry-After; no key becomes unknown."""
     with running_gateway(settings_for(tmp_path, vllm.url, snapshot_max_age_s=1.0)) as house:
@@ -159,7 +191,7 @@ def test_a_dead_control_plane_is_never_a_401(tmp_path: Path, vllm: FakeVllm) -> 
 def gateway_command(folder: Path, *urls: str, workers: int = 2) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """Run `spiritsafe gateway` with a settings file; yields the parent and the address."""
     backends = json.dumps(list(urls))
-    (folder / "spiritsafe.toml").write_text(f'data_dir = "data"\n[[models]]\nname = "teacher"\nbackends = {backends}\n')
+    (folder / "spiritsafe.toml").write_text(SETTINGS.format(backends=backends))
     command = [sys.executable, "-m", "gateway.cli", "gateway", "--port", "0", "--workers", str(workers), "--json"]
     with (folder / "log").open("wb") as log:
         parent = subprocess.Popen(
@@ -228,6 +260,78 @@ def test_a_stopped_worker_finishes_its_answers(tmp_path: Path, vllm: FakeVllm) -
         assert parent.wait(20) == 0
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=1)
+
+
+@pytest.mark.slow
+def test_every_accepted_request_is_answered_before_a_worker_ends(tmp_path: Path, vllm: FakeVllm) -> None:
+    """SIGTERM: not ready at once, then deaf to new connections, and gone when the last of many answers is complete."""
+
+    def script(request: Received) -> Script:
+        stream = chat_stream("teacher", ["a"] * 25, pause_s=0.1)
+        return stream if request.body.get("stream") else [Wait(2.5), chat_answer("teacher", "whole")]
+
+    vllm.always(script)
+    with gateway_command(tmp_path, vllm.url, workers=1) as (parent, url), ThreadPoolExecutor(24) as threads:
+        key = _key(tmp_path)
+        wanted = [threads.submit(_ask_at, url, key, number % 2 == 0) for number in range(20)]
+        eventually(lambda: len(vllm.received) == 20)
+        parent.send_signal(signal.SIGTERM)
+        eventually(lambda: httpx.get(url + "/ready").status_code == 503, 1.0)
+        late = threads.submit(_ask_at, url, key, False)
+        eventually(lambda: not _answers(url) and _is_refused(url), 3.0)
+        assert parent.poll() is None
+        answers = [future.result(20) for future in (*wanted, late)]
+        assert parent.wait(20) == 0
+    assert [answer.status_code for answer in answers] == [200] * 21
+    for number, answer in enumerate(answers):
+        assert ("data: [DONE]" in answer.text) if number % 2 == 0 and number < 20 else ("whole" in answer.text)
+
+
+def _key(folder: Path) -> str:
+    with Database(f"sqlite:///{folder / 'data' / 'control.sqlite'}").write() as connection:
+        accounts.create(connection, accounts.new("acme"), "test")
+        _, key = keys.create(connection, keys.ensure_secret(connection, folder / "data"), "acme", "test")
+    time.sleep(0.5)
+    return key
+
+
+def _ask_at(url: str, key: str, stream: bool) -> httpx.Response:
+    body = {"model": "teacher", "messages": HI, "stream": stream}
+    headers = {"authorization": f"Bearer {key}"}
+    return httpx.post(f"{url}/v1/chat/completions", headers=headers, json=body, timeout=30)
+
+
+def _is_refused(url: str) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=1).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+@pytest.mark.slow
+def test_a_changed_file_is_taken_over_live(tmp_path: Path, vllm: FakeVllm) -> None:
+    """By every worker, at the command's word or at SIGHUP to their parent; a stream under way is left alone."""
+    with fake_vllm(["other"]) as second, gateway_command(tmp_path, vllm.url, workers=2) as (parent, url):
+        key, file, cli = _key(tmp_path), tmp_path / "spiritsafe.toml", Cli(tmp_path / "spiritsafe.toml")
+        vllm.play(*chat_stream("teacher", ["a"] * 20, pause_s=0.1))
+        stream = openai.OpenAI(base_url=f"{url}/v1", api_key=key).chat.completions.create(
+            model="teacher", messages=HI, stream=True
+        )
+        next(stream)
+        file.write_text(SETTINGS.format(backends=json.dumps([second.url])))
+        rows = cli.rows("config", "reload")
+        assert [(row["worker"], row["changed"], row["error"]) for row in rows] == [
+            ("w0", ["models.teacher"], None),
+            ("w1", ["models.teacher"], None),
+        ]
+        assert [_ask_at(url, key, False).status_code for _ in range(6)] == [200] * 6
+        assert (len(vllm.received), len(second.received)) == (1, 6)
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == "a" * 20
+        file.write_text(SETTINGS.format(backends=json.dumps([vllm.url])) + "[record]\ntext = false\n")
+        parent.send_signal(signal.SIGHUP)
+        eventually(lambda: [found.number for found in reload.reports(tmp_path / "data")] == [2, 2])
+        assert [found.restart for found in reload.reports(tmp_path / "data")] == [("record.text",)] * 2
 
 
 def test_metrics_are_published(own_house: RunningGateway) -> None:

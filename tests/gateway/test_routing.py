@@ -11,7 +11,7 @@ import pytest
 
 from gateway.adequacy import AdequacyFiles
 from gateway.errors import ModelNotFound
-from gateway.fleet.backends import Fleet
+from gateway.fleet.pools import Fleet
 from gateway.ledger.distance import Distance
 from gateway.ledger.identifiers import now
 from gateway.ledger.registry import State, Student
@@ -128,6 +128,35 @@ def test_a_dearer_student_is_not_the_cheapest(distance_file: Path) -> None:
     """Adequate is not enough: the teacher answers where it costs less."""
     models = catalogue(student(distance_file, input_price=9000))
     assert reason(models, RouteRequest(request("Which colour has a ripe fig?"))) == ("teacher", "adequate")
+
+
+def test_only_a_student_that_can_take_the_request_answers(distance_file: Path) -> None:
+    """The reason says that it was of its task and still not for it: too long an answer, or more than text."""
+    models = catalogue(student(distance_file))
+    text = "Which colour has a ripe fig?"
+    assert reason(models, RouteRequest(request(text, max_tokens=300))) == ("fruit@1", "adequate")
+    assert reason(models, RouteRequest(request(text, max_tokens=600))) == ("teacher", "unfit")
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    seen = json.dumps({"model": "auto", "messages": [SYSTEM, {"role": "user", "content": [picture]}]})
+    wanted = RouteRequest(parse_request("chat.completions", seen.encode()))
+    assert reason(models, wanted) == ("teacher", "unfit")
+
+
+def test_a_diverted_request_that_no_student_can_take_stays_diverted(distance_file: Path) -> None:
+    """The student refuses it: a long prompt is no way back to the teacher."""
+    models = catalogue(student(distance_file))
+    assert reason(models, RouteRequest(request("x " * 3000), diverted=True)) == ("fruit@1", "policy")
+
+
+def test_another_teacher_takes_what_the_first_cannot() -> None:
+    """The first takes all that it can, and what nobody can, so that the caller hears why."""
+    urls = ("http://127.0.0.1:1001",)
+    plain = ModelSettings("plain", "teacher", urls, context_length=1000)
+    seeing = ModelSettings("seeing", "teacher", urls, context_length=4000, modalities=("image",))
+    models = build_catalogue(Settings(models=(plain, seeing)), (), Fleet(), AdequacyFiles())
+    assert reason(models, RouteRequest(request("short"))) == ("plain", "no_student")
+    assert reason(models, RouteRequest(request("x" * 3000))) == ("seeing", "unfit")
+    assert reason(models, RouteRequest(request("x" * 30000))) == ("plain", "no_student")
 
 
 def test_only_promoted_students_take_part_in_auto(distance_file: Path) -> None:

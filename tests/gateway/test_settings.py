@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.settings import DEFAULT_TEXT, Settings, SettingsError, ensure_file, load_settings
+from gateway.settings import DEFAULT_TEXT, BackendSettings, Settings, SettingsError, ensure_file, load_settings
 
 MODEL = """
 [[models]]
@@ -56,6 +56,14 @@ def test_named_file_must_exist(tmp_path: Path) -> None:
         (MODEL + "[gateway]\nworkers = 0\n", 7, "at least one worker"),
         (MODEL + "[gateway]\nport = 70000\n", 7, "between 1 and 65535"),
         (MODEL + '[gateway]\non_spool_failure = "shrug"\n', 7, "choose one of 'refuse', 'serve'"),
+        (MODEL.replace('"http://127.0.0.1:8001"', "7"), 5, "write a URL, or a table"),
+        (MODEL.replace('"http://127.0.0.1:8001"', '{url = "http://a", wait = 1}'), 5, "known here: url, weight, tier"),
+        (MODEL.replace('"http://127.0.0.1:8001"', '{url = "http://a", tier = "1"}'), 5, "must be of type int"),
+        (MODEL.replace('"http://127.0.0.1:8001"', '{url = "http://a", weight = 0}'), 5, "fleet drain"),
+        (MODEL.replace('"http://127.0.0.1:8001"', '{url = "http://a", tier = -1}'), 5, "tiers are 0 to 9"),
+        (MODEL.replace('"http://127.0.0.1:8001"', '"http://a/v1", "http://a/"'), 5, "listed twice"),
+        (MODEL.rpartition("backends")[0] + '[[models.backends]]\nurl = "a"\n', 5, "is no URL"),
+        (MODEL.replace("backends", 'balance = "fair"\nbackends'), 5, "'affinity', 'least_busy'"),
         (MODEL + MODEL, 8, "declared twice"),
         (MODEL.replace('"teacher"\nrole', '"auto"\nrole'), 3, "other than 'auto'"),
         (MODEL.replace('["http://127.0.0.1:8001"]', "[]"), 5, "list vLLM's URL"),
@@ -98,3 +106,12 @@ def test_settings_are_frozen(tmp_path: Path) -> None:
     """Nothing changes the settings once they are read."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         load(tmp_path, MODEL).gateway.port = 1  # type: ignore[misc]
+
+
+def test_backends_are_urls_or_tables(tmp_path: Path) -> None:
+    """Both may stand in one list, and a table may have a header of its own."""
+    mixed = MODEL.replace('"http://127.0.0.1:8001"', '"http://a", {url = "http://b", weight = 2, tier = 1}')
+    servers = load(tmp_path, mixed).teacher.servers
+    assert servers == (BackendSettings("http://a", 1.0, 0), BackendSettings("http://b", 2.0, 1))
+    headed = MODEL.rpartition("backends")[0] + '[[models.backends]]\nurl = "http://b"\nweight = 2\ntier = 1\n'
+    assert load(tmp_path, headed).teacher.servers == servers[1:]

@@ -13,6 +13,7 @@ import httpx
 import openai
 import pytest
 
+from gateway.fleet.breaker import FAILURES
 from gateway.protocol.listener import GatewayProtocol
 from gateway.settings import GatewaySettings
 from tests.fakes import (
@@ -323,6 +324,20 @@ def test_no_first_token_in_time(hasty: RunningGateway, vllm: FakeVllm) -> None:
     assert (found[-1]["error"]["code"], "first token" in found[-1]["error"]["message"]) == ("upstream_timeout", True)
     assert vllm.received[-1].left.wait(1.0)
     assert hasty.record()["error"] == "upstream_timeout"
+
+
+def test_a_backend_that_begins_no_answer_has_failed(
+    hasty: RunningGateway, vllm: FakeVllm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In our own time, that is: it counts like an error, and a request that is answered counts for it."""
+    hasty.forgive()
+    monkeypatch.setitem(FAILURES, "failing", 1)
+    vllm.play(Hang())
+    ask(hasty)
+    (backend,) = hasty.worker.fleet.backends.values()
+    assert (backend.up, backend.breaker.cause) == (False, "failing")
+    assert said(ask(hasty).text) == "Hello there!"
+    hasty.forgive()
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -266,6 +266,18 @@ def test_only_a_candidate_is_promoted(api: Api) -> None:
     assert (listed["tickets@2"]["state"], listed["tickets@2"]["task"]) == ("candidate", "tickets")
 
 
+def test_a_backend_is_drained_and_put_back(api: Api) -> None:
+    """By an operator, whose name stands in the list and the audit; an unknown URL is refused."""
+    url = TEACHER.urls[0]
+    assert api.call("POST", "/fleet/drain", {"url": url, "note": "driver"}) == {"url": url, "drained": True}
+    (row,) = api.call("GET", "/fleet")
+    assert (row["model"], row["drained"], row["drained_by"]) == ("teacher", True, "ada")
+    assert api.call("GET", "/audit")[0]["action"] == "fleet.drain"
+    api.call("POST", "/fleet/drain", {"url": url, "undo": True})
+    assert api.call("GET", "/fleet")[0]["drained"] is False
+    assert api.refused("POST", "/fleet/drain", {"url": "http://nowhere"})[0] == 404
+
+
 def test_usage_adds_up_the_lake(api: Api) -> None:
     """Usage is of answered requests, by account, model and origin; an answer without tokens or cost is a request."""
     assert api.call("GET", "/usage") == []
