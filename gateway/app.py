@@ -18,7 +18,7 @@ import click
 import uvicorn
 import uvloop
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
@@ -39,6 +39,7 @@ from gateway.ledger.spool import SpoolWriter
 from gateway.limits.bucket import RequestLimiter
 from gateway.metrics import GatewayMetrics
 from gateway.pipeline import Pipeline
+from gateway.protocol.dialects import DIALECTS
 from gateway.protocol.listener import KEEP_ALIVE_S, BoundedHttpProtocol, listen
 from gateway.protocol.origin import ClientOrigin
 from gateway.protocol.preferences import inbound_request_id
@@ -175,8 +176,7 @@ def create_app(settings: Settings, *, slot: str = "w0") -> FastAPI:
     app.router.redirect_slashes = False
     app.state.worker = worker
     app.router.routes += [
-        Route("/v1/chat/completions", DataPlane(worker, "chat.completions"), methods=["POST"]),
-        Route("/v1/completions", DataPlane(worker, "completions"), methods=["POST"]),
+        *(Route(dialect.path, DataPlane(worker, endpoint), methods=["POST"]) for endpoint, dialect in DIALECTS.items()),
         Route("/v1/models", DataPlane(worker, None), methods=["GET"]),
         Route("/v1/models/{model:path}", DataPlane(worker, None), methods=["GET"]),
     ]
@@ -191,7 +191,7 @@ def _add_probes(app: FastAPI, worker: Worker) -> None:
         return JSONResponse({"status": "ok"}, headers=_id_header(request))
 
     @app.get("/ready")
-    async def ready(request: Request) -> JSONResponse:
+    async def ready(request: Request) -> Response:
         try:
             worker.check_ready()
         except GatewayError as error:
@@ -203,20 +203,24 @@ def _add_error_answers(app: FastAPI) -> None:
     """Answer what Starlette itself refuses in OpenAI's form too."""
 
     @app.exception_handler(HTTPException)
-    async def refused(request: Request, error: HTTPException) -> JSONResponse:
+    async def refused(request: Request, error: HTTPException) -> Response:
         where = f"{request.method} {request.url.path}"
         if error.status_code == 405:
             return _answer(request, WrongMethod(f"Not allowed: {where}. See GET /v1/models for the way in."))
         return _answer(request, UnknownPath(f"Unknown request URL: {where}. Please check the URL for typos."))
 
     @app.exception_handler(Exception)
-    async def failed(request: Request, error: Exception) -> JSONResponse:
+    async def failed(request: Request, error: Exception) -> Response:
         return _answer(request, InternalError(_id_header(request)["x-request-id"]))
 
 
-def _answer(request: Request, error: GatewayError) -> JSONResponse:
+def _answer(request: Request, error: GatewayError) -> Response:
+    identity = _id_header(request)
     headers = {name.decode(): value.decode() for name, value in error.headers()}
-    return JSONResponse(error.body(), error.answer_status, _id_header(request) | headers)
+    request_id = identity["x-request-id"]
+    like_anthropic = request.url.path.startswith(DIALECTS["messages"].path)
+    body = DIALECTS["messages" if like_anthropic else "chat.completions"].errors.body(error, request_id)
+    return Response(body, error.answer_status, identity | headers, "application/json")
 
 
 def _id_header(request: Request) -> dict[str, str]:

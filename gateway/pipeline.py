@@ -10,14 +10,14 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
 from gateway.admission import check_enforcement, check_rate
 from gateway.authentication import ControlFollower, authenticate
-from gateway.errors import BodyTooSlow, ClientLeft, GatewayError, InternalError, NotRecorded
+from gateway.errors import BadRequest, BodyTooSlow, ClientLeft, GatewayError, InternalError, NotRecorded
 from gateway.fleet.connection import UpstreamClient
 from gateway.ledger.control import ControlState
 from gateway.ledger.identifiers import now
@@ -25,6 +25,8 @@ from gateway.limits.bucket import RequestLimiter
 from gateway.metrics import GatewayMetrics
 from gateway.protocol.asgi import ClientPresence, HeaderList, check_form, headers_of, read_body, send_answer
 from gateway.protocol.exchange import Exchange, Route
+from gateway.protocol.idempotency import RequestsInFlight
+from gateway.protocol.listing import list_of_models, model_object
 from gateway.protocol.preferences import parse_preferences
 from gateway.protocol.requests import Endpoint, InferenceRequest, parse_request
 from gateway.recording import Recorder
@@ -48,6 +50,7 @@ class Pipeline:
     client: UpstreamClient
     recorder: Recorder
     metrics: GatewayMetrics
+    in_flight: RequestsInFlight = field(default_factory=RequestsInFlight)
 
     async def handle(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request; raises nothing but cancellation."""
@@ -65,22 +68,21 @@ class Pipeline:
 
     async def list_models(self, scope: Scope, send: Send) -> None:
         """Answer GET /v1/models, or /v1/models/NAME, with what the caller may name; this is no record."""
-        exchange = new_exchange("chat.completions", scope)
+        exchange = new_exchange("messages" if asks_like_anthropic(scope) else "chat.completions", scope)
         try:
             state = self.control.current()
             account, _ = authenticate(exchange.headers, self.secret, state)
             check_enforcement(state, account, now())
-            answer = self._models(scope["path_params"].get("model"), account.operator)
+            answer = self._models(exchange.endpoint, scope["path_params"].get("model"), account.operator)
             await send_answer(send, 200, base_headers(exchange), json.dumps(answer).encode())
         except GatewayError as error:
             await self._refuse(exchange, send, error)
 
-    def _models(self, name: str | None, operator: bool) -> dict[str, Any]:
+    def _models(self, endpoint: Endpoint, name: str | None, operator: bool) -> dict[str, Any]:
         catalogue = self.catalogue()
         if name is not None:
-            return model_object(name if name == AUTO else catalogue.named(name, operator).name)
-        names = [AUTO, *(candidate.name for candidate in catalogue.visible(operator))]
-        return {"object": "list", "data": [model_object(found) for found in names]}
+            return model_object(endpoint, name if name == AUTO else catalogue.named(name, operator).name)
+        return list_of_models(endpoint, [AUTO, *(candidate.name for candidate in catalogue.visible(operator))])
 
     async def _serve(self, exchange: Exchange, receive: Receive, send: Send) -> None:
         check_form(exchange.headers, self.settings.max_body_bytes)
@@ -89,9 +91,11 @@ class Pipeline:
         request = await self._read(exchange, receive)
         diverted = self._admit(exchange, state)
         candidate = self._route(exchange, request, diverted)
-        self.recorder.start(exchange)
-        async with ClientPresence(receive, send) as presence:
-            await self._relay(exchange, request, candidate, presence.send).run()
+        with self.in_flight.hold(exchange.account.name, exchange.headers):
+            if exchange.dialect.recorded:
+                self.recorder.start(exchange)
+            async with ClientPresence(receive, send) as presence:
+                await self._relay(exchange, request, candidate, presence.send).run()
 
     async def _read(self, exchange: Exchange, receive: Receive) -> InferenceRequest:
         raw = await read_body(receive, self.settings.max_body_bytes, self.settings.body_timeout_s)
@@ -117,6 +121,8 @@ class Pipeline:
     def _route(self, exchange: Exchange, request: InferenceRequest, diverted: bool) -> Candidate:
         catalogue = self.catalogue()
         if request.model == AUTO:
+            if not exchange.dialect.automatic:
+                raise BadRequest(f"'{AUTO}' is not offered here: name a model, always the same one.", param="model")
             wanted = RouteRequest(request, exchange.preferences, diverted)
             decision = self.router.choose(wanted, catalogue.automatic())
         else:
@@ -151,7 +157,7 @@ class Pipeline:
         exchange.error = (error.code or error.type) if error is not None else None
         if error is not None:
             self.metrics.refusals.labels(exchange.error).inc()
-        if exchange.account is not None:
+        if exchange.account is not None and exchange.dialect.recorded:
             self.recorder.final(exchange)
         exchange.recorded = True
 
@@ -163,7 +169,13 @@ class Pipeline:
         except Exception:
             logger.exception("a refusal could not be recorded", extra={"request_id": exchange.request_id})
         if not isinstance(error, ClientLeft):
-            await send_answer(send, error.answer_status, failure_headers(exchange, error), error.encoded())
+            body = exchange.dialect.errors.body(error, exchange.request_id)
+            await send_answer(send, error.answer_status, failure_headers(exchange, error), body)
+
+
+def asks_like_anthropic(scope: Scope) -> bool:
+    """Does the client speak Anthropic's API? Paths that both have are answered in the form it knows."""
+    return any(name == b"anthropic-version" for name, _ in scope["headers"])
 
 
 def new_exchange(endpoint: Endpoint, scope: Scope) -> Exchange:
@@ -171,11 +183,6 @@ def new_exchange(endpoint: Endpoint, scope: Scope) -> Exchange:
     peer = scope["client"][0] if scope.get("client") else ""
     names = tuple(name for name, _ in scope["headers"])
     return Exchange(endpoint, headers_of(scope), names, peer)
-
-
-def model_object(name: str) -> dict[str, Any]:
-    """Return OpenAI's description of a model."""
-    return {"id": name, "object": "model", "created": 0, "owned_by": "spiritsafe"}
 
 
 def route_of(decision: RouteDecision) -> Route:
@@ -194,8 +201,9 @@ def route_of(decision: RouteDecision) -> Route:
 
 def base_headers(exchange: Exchange) -> HeaderList:
     """Return what every answer carries."""
+    request_id = exchange.request_id.encode()
     return [
-        (b"x-request-id", exchange.request_id.encode()),
+        *((name, request_id) for name in exchange.dialect.id_headers),
         (b"openai-processing-ms", b"%d" % exchange.timing.elapsed_ms()),
         *exchange.answer_headers,
     ]

@@ -16,6 +16,7 @@ from gateway.ledger.traffic import text_of
 from gateway.metrics import GatewayMetrics
 from gateway.protocol.exchange import Exchange
 from gateway.protocol.origin import ClientOrigin, header_fingerprint
+from gateway.protocol.passing import traceparent
 from gateway.protocol.requests import InferenceRequest, tool_names
 
 REOPEN_S = 1.0
@@ -102,11 +103,12 @@ class Recorder:
 
     def _usage(self, exchange: Exchange) -> dict[str, Any]:
         answer = exchange.answer
-        if answer.usage is not None:
-            return exact_usage(answer.usage)
+        exact = answer.usage
+        if exact is not None:
+            return exact
         if exchange.timing.forwarded is None or exchange.request is None or exchange.status not in ANSWERED:
             return {}
-        prompt = len(exchange.request.raw) // BYTES_PER_TOKEN
+        prompt = len(exchange.request.raw) // BYTES_PER_TOKEN if answer.prompt_tokens is None else answer.prompt_tokens
         if answer.content_chunks or exchange.status == 200:
             return {"input_tokens": prompt, "output_tokens": answer.content_chunks, "source": "counted"}
         return {"input_tokens": prompt, "output_tokens": self._estimated_output(exchange), "source": "estimated"}
@@ -117,8 +119,8 @@ class Recorder:
         if request is None or request.stream or exchange.route is None or timing.forwarded is None:
             return 0
         made = int(self._pace.get(exchange.route.model, 0.0) * (time.perf_counter() - timing.forwarded))
-        most = request.body.get("max_completion_tokens") or request.body.get("max_tokens")
-        return min(made, most) if isinstance(most, int) else made
+        most = request.max_output
+        return made if most is None else min(made, most)
 
     def _client(self, exchange: Exchange) -> dict[str, Any]:
         agent = exchange.headers.get(b"user-agent")
@@ -179,14 +181,21 @@ def final_record(exchange: Exchange, usage: dict[str, Any]) -> dict[str, Any]:
         "cost": exchange.cost,
         "counterfactual_cost": _cost(usage, route.teacher_prices) if route is not None and usage and answered else 0,
         "tags": list(exchange.preferences.tags) or None,
-        "extra": {"request_id": exchange.request_id} if exchange.request_id != exchange.id else None,
+        "extra": _extra(exchange),
     }
     return {name: value for name, value in record.items() if value is not None}
 
 
+def _extra(exchange: Exchange) -> dict[str, str] | None:
+    """What lets a caller find its request again: its own name for it, and its trace."""
+    own = exchange.request_id if exchange.request_id != exchange.id else None
+    found = {"request_id": own, "traceparent": traceparent(exchange.headers)}
+    return {name: value for name, value in found.items() if value is not None} or None
+
+
 def _content(exchange: Exchange, request: InferenceRequest) -> dict[str, Any]:
-    name = "prompt" if request.endpoint == "completions" else "messages"
-    content = {name: request.body[name], "fingerprint": {"skeleton": request.skeleton}}
+    name = request.dialect.text
+    content = {name: request.subject[name], "fingerprint": {"skeleton": request.skeleton}}
     if exchange.answer.choices:
         content["response"] = exchange.answer.response()
     return content
@@ -194,13 +203,13 @@ def _content(exchange: Exchange, request: InferenceRequest) -> dict[str, Any]:
 
 def _fingerprint(request: InferenceRequest) -> dict[str, Any]:
     """Make now what is made of text later, for a text that goes no further."""
-    text = text_of(request.body)
+    text = text_of(request.subject)
     made = {"minhash": minhash(text).tolist(), "embedding": embedding(text).tolist()}
     return {"fingerprint": {"skeleton": request.skeleton} | made}
 
 
 def _of_request(request: InferenceRequest, with_text: bool) -> dict[str, Any]:
-    body = request.body
+    body = request.subject
     user, messages = body.get("user"), body.get("messages")
     roles = [message.get("role") for message in messages] if isinstance(messages, list) else ["user"]
     found = {
@@ -220,23 +229,6 @@ def _route(exchange: Exchange) -> dict[str, Any] | None:
         return None
     found = {"reason": route.reason, "task": route.task, "adequacy": route.adequacy}
     return {name: value for name, value in found.items() if value is not None}
-
-
-def exact_usage(usage: dict[str, Any]) -> dict[str, Any]:
-    """Return a backend's usage in the record's terms."""
-    found = {
-        "input_tokens": _count(usage, "prompt_tokens") or 0,
-        "output_tokens": _count(usage, "completion_tokens") or 0,
-        "reasoning_tokens": _count(usage.get("completion_tokens_details"), "reasoning_tokens"),
-        "cached_tokens": _count(usage.get("prompt_tokens_details"), "cached_tokens"),
-        "source": "exact",
-    }
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _count(usage: object, name: str) -> int | None:
-    value = usage.get(name) if isinstance(usage, dict) else None
-    return value if isinstance(value, int) and value >= 0 else None
 
 
 def _cost(usage: dict[str, Any], prices: tuple[int, int]) -> int:

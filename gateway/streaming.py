@@ -27,16 +27,16 @@ from gateway.errors import (
 )
 from gateway.fleet.backends import Backend, Pool
 from gateway.fleet.connection import UpstreamClient, UpstreamResponse
-from gateway.protocol.answers import Answer, error_in_stream, parse_object, upstream_refusal
+from gateway.protocol.answers import parse_object, upstream_refusal
 from gateway.protocol.asgi import HeaderList, send_answer
+from gateway.protocol.dialects import Dialect
 from gateway.protocol.exchange import Exchange
+from gateway.protocol.passing import passed_on
 from gateway.protocol.requests import InferenceRequest
-from gateway.protocol.sse import DONE, PING, EventSplitter, comment, error_event, payload_of, without_usage
+from gateway.protocol.sse import DONE, PING, EventSplitter, comment, payload_of, without_usage
 
 DRAIN_S = 0.5  # a backend that has said [DONE] gets this long to end its answer, so that the connection can be kept
 MOST_HELD = 64 * 1024  # bytes held back before the first content
-
-PATHS = {"chat.completions": "/v1/chat/completions", "completions": "/v1/completions"}
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +70,10 @@ class Relay:
     headers: Callable[[], HeaderList]
     deadlines: Deadlines
 
+    @property
+    def _dialect(self) -> Dialect:
+        return self.exchange.dialect
+
     async def run(self) -> None:
         """Relay until the answer is complete; raises `GatewayError` only while nothing has been sent to the client."""
         if self.request.stream:
@@ -87,7 +91,7 @@ class Relay:
         body = await response.read()
         self.exchange.timing.answered = time.perf_counter()
         document = parse_object(body)
-        failure = error_in_stream(document)
+        failure = self._dialect.failed(document)
         if failure is not None:
             raise failure
         self.exchange.answer.add_whole(document)
@@ -131,14 +135,14 @@ class Relay:
         self, backend: Backend, number: int, read: Callable[[UpstreamResponse], Awaitable[Result]]
     ) -> Result:
         timing = self.exchange.timing
-        self.exchange.answer = Answer()
+        self.exchange.answer = self._dialect.answer()
         # Our own id, unique among those in flight, whatever the client called its request: vLLM names its work by it.
         name = self.exchange.id if number == 1 else f"{self.exchange.id}-{number}"
-        headers = {"content-type": "application/json", "x-request-id": name}
+        headers = {"content-type": "application/json", "x-request-id": name, **passed_on(self.exchange)}
         body = self.request.upstream_body(self.pool.served_name)
         with backend.carrying():
             timing.forwarded = timing.forwarded or time.perf_counter()
-            response = await self.client.post(backend.url + PATHS[self.request.endpoint], body, headers)
+            response = await self.client.post(backend.url + self._dialect.path, body, headers)
             try:
                 if response.status != 200:
                     raise upstream_refusal(response.status, await response.read(), response.retry_after)
@@ -160,7 +164,7 @@ class Relay:
             if passed.failure is not None:
                 raise passed.failure
             if passed.done:
-                await self._finish(out)
+                await self._finish(out, passed.end)
                 await _drain(response)
                 return
         raise UpstreamProtocol("The model's server ended its stream without the terminator.")
@@ -173,7 +177,7 @@ class Relay:
     def _filter(self, events: list[bytes]) -> Passed:
         """Read the events; what the client gets of them is theirs byte for byte, but for usage it did not ask for."""
         shown: list[bytes] = []
-        content = False
+        content, dialect = False, self._dialect
         for event in events:
             payload = payload_of(event)
             if payload == b"[DONE]":
@@ -182,37 +186,42 @@ class Relay:
                 continue  # a comment; pings to the client are ours
             try:
                 chunk = parse_object(payload)
-                failure = error_in_stream(chunk)
+                failure = dialect.failed(chunk)
             except GatewayError as error:
                 failure = error
             if failure is not None:
                 return Passed(b"".join(shown), content, failure=failure)
             content = self.exchange.answer.add_chunk(chunk) or content
+            if dialect.terminals and chunk.get("type") in dialect.terminals:
+                return Passed(b"".join(shown), content, done=True, end=event + b"\n\n")
             shown += self._shown(event, payload, chunk)
         return Passed(b"".join(shown), content)
 
     def _shown(self, event: bytes, payload: bytes, chunk: dict[str, Any]) -> tuple[bytes, ...]:
-        if not chunk.get("usage") or self.request.wants_continuous_usage:
+        if not chunk.get("usage") or not self._dialect.hides_usage or self.request.wants_continuous_usage:
             return event, b"\n\n"
         if not chunk.get("choices"):
             return (event, b"\n\n") if self.request.wants_usage else ()
         return b"data: ", without_usage(payload, chunk), b"\n\n"
 
-    async def _finish(self, out: ClientStream) -> None:
+    async def _finish(self, out: ClientStream, end: bytes) -> None:
         try:
             self.settle(200, None)
         except GatewayError as error:
-            await out.end(error_event(error.encoded()) + DONE)
+            await out.end(self._failure(error))
             return
-        await out.end(comment(f"x-spiritsafe-cost: {self.exchange.cost}") + DONE)
+        await out.end(comment(f"x-spiritsafe-cost: {self.exchange.cost}") + end)
 
     async def _fail(self, out: ClientStream, error: GatewayError) -> None:
-        """End a stream that has begun: one error event, then the terminator."""
+        """End a stream that has begun as its dialect tells of failures."""
         with suppress(
             GatewayError
         ):  # the record's own failure is logged and counted; the client hears of the first one
             self.settle(200, error)
-        await out.end(error_event(error.encoded()) + DONE)
+        await out.end(self._failure(error))
+
+    def _failure(self, error: GatewayError) -> bytes:
+        return self._dialect.errors.events(error, self.exchange.request_id, self.exchange.answer)
 
 
 @dataclass(frozen=True)
@@ -222,6 +231,7 @@ class Passed:
     data: bytes
     content: bool
     done: bool = False
+    end: bytes = DONE  # what says so, held until the books are closed
     failure: GatewayError | None = None
 
 

@@ -10,6 +10,7 @@ from gateway.ledger.accounts import Account
 from gateway.ledger.identifiers import now, uuid7
 from gateway.ledger.keys import Key
 from gateway.protocol.answers import Answer
+from gateway.protocol.dialects import DIALECTS
 from gateway.protocol.preferences import Preferences, inbound_request_id
 from gateway.protocol.requests import Endpoint, InferenceRequest
 
@@ -69,7 +70,6 @@ class Exchange:
     id: str = field(default_factory=uuid7)
     time: datetime = field(default_factory=now)
     timing: Timing = field(default_factory=Timing)
-    answer: Answer = field(default_factory=Answer)
     preferences: Preferences = field(default_factory=Preferences)
     account: Account | None = None
     key: Key | None = None
@@ -81,5 +81,7 @@ class Exchange:
     recorded: bool = False
 
     def __post_init__(self) -> None:
+        self.dialect = DIALECTS[self.endpoint]
+        self.answer: Answer = self.dialect.answer()
         self.request_id = inbound_request_id(self.headers) or self.id
         self.answer_headers: list[tuple[bytes, bytes]] = []  # what admission wants every answer to carry

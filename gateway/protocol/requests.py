@@ -5,24 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
-from gateway.errors import BadRequest, UnsupportedParameter
+from gateway.errors import BadRequest
 from gateway.ledger.fingerprint import task_skeleton
+from gateway.protocol.dialects import DIALECTS, Dialect
+from gateway.protocol.dialects import Endpoint as Endpoint
 
-Endpoint = Literal["chat.completions", "completions"]
-
-# vLLM's extensions that hand out more of the model than OpenAI's API does; each is harmless when null (or false).
-_DENIED = ("prompt_logprobs", "logprob_token_ids", "kv_transfer_params", "ec_transfer_params")
-_DENIED_FLAGS = (
-    "return_token_ids",
-    "return_tokens_as_token_ids",
-    "return_token_offsets",
-    "return_routed_experts",
-    "return_prompt_text",
-    "return_mm_kwargs",
-)
-_MOST_LOGPROBS = {"top_logprobs": 20, "logprobs": 5}  # OpenAI's own bounds, for chat and for completions
 _METADATA_PAIRS, _METADATA_KEY, _METADATA_VALUE = 16, 64, 512
 
 # What shapes an answer or its delivery, in OpenAI's API and vLLM's extensions; besides these, every `guided_` field.
@@ -31,6 +20,7 @@ _PLAIN_PARAMETERS = frozenset(
         *("temperature", "top_p", "top_k", "min_p", "n", "best_of", "seed", "max_tokens", "max_completion_tokens"),
         *("min_tokens", "frequency_penalty", "presence_penalty", "repetition_penalty", "logit_bias", "stream", "echo"),
         *("logprobs", "top_logprobs", "tool_choice", "parallel_tool_calls", "reasoning_effort", "service_tier"),
+        *("thinking", "truncation", "dimensions", "encoding_format"),
     )
 )
 _PARAMETERS_WITH_TEXT = frozenset(  # they may quote the prompt's words
@@ -49,10 +39,29 @@ class InferenceRequest:
     model: str
     stream: bool
 
+    @property
+    def dialect(self) -> Dialect:
+        """What is particular to the endpoint."""
+        return DIALECTS[self.endpoint]
+
+    @cached_property
+    def subject(self) -> dict[str, Any]:
+        """The body in the record's terms, OpenAI's chat or completions, whatever the endpoint's own form."""
+        return self.dialect.subject(self.body)
+
     @cached_property
     def skeleton(self) -> str:
         """The hash of endpoint, system prompt, tools and output format; made once, used by routing and the record."""
-        return task_skeleton(self.endpoint, self.body)
+        return task_skeleton(self.endpoint, self.subject)
+
+    @property
+    def max_output(self) -> int | None:
+        """The caller's bound on the tokens of an answer, or None."""
+        for name in self.dialect.output_limits:
+            value = self.body.get(name)
+            if value is not None:
+                return value if type(value) is int else None
+        return None
 
     @property
     def wants_usage(self) -> bool:
@@ -76,20 +85,18 @@ class InferenceRequest:
 
     def parameters(self, *, with_text: bool) -> dict[str, Any]:
         """Return what the record keeps of the other fields; without text none that may quote the prompt."""
-        found = {name: value for name, value in self.body.items() if value is not None}
+        found = {name: value for name, value in self.subject.items() if value is not None}
         kept = {name: value for name, value in found.items() if name in _PLAIN_PARAMETERS}
         if with_text:
             kept |= {n: value for n, value in found.items() if n in _PARAMETERS_WITH_TEXT or n.startswith("guided_")}
         return kept
 
     def upstream_body(self, served_name: str) -> bytes:
-        """Return the body for the backend: its name of the model, and for a stream usage in every chunk."""
-        if not self.stream and served_name == self.model:
+        """Return the body for the backend: its name of the model, and what the dialect changes; else as it came."""
+        changes = self.dialect.changes(self.body, self.stream)
+        if not changes and served_name == self.model:
             return self.raw
-        body = {**self.body, "model": served_name}
-        if self.stream:
-            body["stream_options"] = {**self._stream_options, "include_usage": True, "continuous_usage_stats": True}
-        return json.dumps(body, separators=(",", ":")).encode()
+        return json.dumps({**self.body, "model": served_name, **changes}, separators=(",", ":")).encode()
 
 
 def parse_request(endpoint: Endpoint, raw: bytes) -> InferenceRequest:
@@ -98,15 +105,20 @@ def parse_request(endpoint: Endpoint, raw: bytes) -> InferenceRequest:
     model = body.get("model")
     if not isinstance(model, str) or not model:
         raise BadRequest('You must provide a model parameter: a model\'s name, or "auto".', param="model")
+    dialect = DIALECTS[endpoint]
     stream = body.get("stream")
     if stream is not None and not isinstance(stream, bool):
         raise BadRequest("'stream' must be true or false.", param="stream")
+    if stream and not dialect.streams:
+        raise BadRequest("This endpoint has no streams: leave out 'stream'.", param="stream")
     if not isinstance(body.get("stream_options"), (dict, type(None))):
         raise BadRequest("'stream_options' must be an object.", param="stream_options")
-    _check_input(endpoint, body)
-    _check_denied(endpoint, body)
-    _check_metadata(body.get("metadata"))
-    return InferenceRequest(endpoint, raw, body, model, bool(stream))
+    dialect.check(body)
+    request = InferenceRequest(endpoint, raw, body, model, bool(stream))
+    metadata = body.get("metadata")
+    if metadata is not None:
+        _check_metadata(request.subject["metadata"])
+    return request
 
 
 def _parse_object(raw: bytes) -> dict[str, Any]:
@@ -146,39 +158,7 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def _check_input(endpoint: Endpoint, body: dict[str, Any]) -> None:
-    if endpoint == "completions":
-        if "prompt" not in body:
-            raise BadRequest("You must provide a prompt parameter.", param="prompt")
-        return
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise BadRequest("'messages' must be a list with at least one message.", param="messages")
-    for index, message in enumerate(messages):
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise BadRequest(f"messages[{index}] must be an object with a role.", param=f"messages[{index}]")
-
-
-def _check_denied(endpoint: Endpoint, body: dict[str, Any]) -> None:
-    for name in _DENIED:
-        if body.get(name) is not None:
-            raise UnsupportedParameter(name)
-    for name in _DENIED_FLAGS:
-        if body.get(name):
-            raise UnsupportedParameter(name)
-    if endpoint == "completions" and body.get("echo") and body.get("logprobs") is not None:
-        raise UnsupportedParameter("echo", "together with logprobs it would give the prompt's log-probabilities")
-    if body.get("allowed_token_ids") is not None and body.get("logprobs"):
-        raise UnsupportedParameter("allowed_token_ids", "together with logprobs it would give any token's probability")
-    name = "top_logprobs" if endpoint == "chat.completions" else "logprobs"
-    asked, most = body.get(name), _MOST_LOGPROBS[name]
-    if isinstance(asked, (int, float)) and not isinstance(asked, bool) and not 0 <= asked <= most:
-        raise UnsupportedParameter(name, f"it must be between 0 and {most}")
-
-
 def _check_metadata(metadata: object) -> None:
-    if metadata is None:
-        return
     if not isinstance(metadata, dict) or len(metadata) > _METADATA_PAIRS:
         raise BadRequest(f"'metadata' must be an object of at most {_METADATA_PAIRS} pairs.", param="metadata")
     for key, value in metadata.items():
@@ -188,8 +168,8 @@ def _check_metadata(metadata: object) -> None:
 
 
 def tool_names(body: dict[str, Any]) -> list[str]:
-    """Return the names of the declared tools."""
+    """Return the names of the declared tools; chat completions has them in a `function`, the others beside its form."""
     tools = body.get("tools")
-    declared = tools if isinstance(tools, list) else []
-    functions = [tool.get("function") for tool in declared if isinstance(tool, dict)]
-    return [str(function["name"]) for function in functions if isinstance(function, dict) and "name" in function]
+    declared = [tool for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
+    named = [tool["function"] if isinstance(tool.get("function"), dict) else tool for tool in declared]
+    return [str(tool["name"]) for tool in named if "name" in tool]

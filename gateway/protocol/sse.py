@@ -37,6 +37,9 @@ def payload_of(event: bytes) -> bytes:
     """Return the event's data; empty for a comment."""
     if event.startswith(b"data: ") and b"\n" not in event:
         return event[6:]
+    name, found, data = event.partition(b"\ndata: ")
+    if found and name.startswith(b"event: ") and b"\n" not in data and b"\n" not in name and b"\r" not in event:
+        return data
     return b"\n".join(_data_lines(event))
 
 
@@ -49,6 +52,11 @@ def _data_lines(event: bytes) -> Iterator[bytes]:
 def error_event(body: bytes) -> bytes:
     """Return the event that tells a client of a failed stream."""
     return b"data: " + body + b"\n\n"
+
+
+def named_event(name: str, body: bytes) -> bytes:
+    """Return an event whose name stands before its data, as Anthropic's and the Responses API send them."""
+    return b"event: " + name.encode() + b"\ndata: " + body + b"\n\n"
 
 
 def comment(text: str) -> bytes:
