@@ -1,4 +1,4 @@
-"""`/v1/messages/count_tokens`: how long a request would be. Nothing is generated: it costs nothing, and is no traffic."""
+"""`/v1/messages/count_tokens`: how long a request would be. Nothing is generated: no traffic, and no cost."""
 
 from __future__ import annotations
 

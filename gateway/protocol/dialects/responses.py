@@ -65,7 +65,7 @@ class ResponsesAnswer(Answer):
         self._keep_text(None if reasoning else text, text if reasoning else None)
 
     def _keep_item(self, item: object) -> None:
-        if isinstance(item, dict) and item.get("type") == "function_call":
+        if isinstance(item, dict) and item.get("type") in ("function_call", "custom_tool_call"):
             self._tools.append(_call(item))
 
     def _end(self, response: dict[str, Any]) -> None:
@@ -167,9 +167,9 @@ def _message(item: dict[str, Any]) -> dict[str, Any]:
     kind = item.get("type")
     if isinstance(item.get("role"), str):
         return {"role": item["role"], "content": _parts(item.get("content"))}
-    if kind == "function_call":
+    if kind in ("function_call", "custom_tool_call"):
         return {"role": "assistant", "content": None, "tool_calls": [_call(item)]}
-    if kind == "function_call_output":
+    if kind in ("function_call_output", "custom_tool_call_output"):
         return {"role": "tool", "tool_call_id": item.get("call_id"), "content": _parts(item.get("output"))}
     if kind == "reasoning":
         texts = [part.get("text") for part in objects(item.get("content")) or objects(item.get("summary"))]
@@ -196,7 +196,7 @@ def _part(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def _call(item: dict[str, Any]) -> dict[str, Any]:
-    function = {"name": item.get("name"), "arguments": item.get("arguments")}
+    function = {"name": item.get("name"), "arguments": item.get("arguments") or item.get("input")}
     return {"id": item.get("call_id") or item.get("id"), "type": "function", "function": function}
 
 
