@@ -89,7 +89,7 @@ def response_usage(prompt: int = 7, made: int = 3) -> dict[str, Any]:
 
 def output_message(text: str) -> dict[str, Any]:
     """Return an output item with a text."""
-    part = {"type": "output_text", "text": text, "annotations": [], "logprobs": None}
+    part: dict[str, Any] = {"type": "output_text", "text": text, "annotations": [], "logprobs": None}
     return {"id": "msg_fake", "type": "message", "role": "assistant", "status": "completed", "content": [part]}
 
 
@@ -106,7 +106,7 @@ def responses_stream(model: str, words: Sequence[str] = WORDS) -> list[bytes]:
     part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
     place = {"item_id": "msg_fake", "output_index": 0, "content_index": 0}
     text = "".join(words)
-    events = [
+    events: list[dict[str, Any]] = [
         {"type": "response.created", "response": begun},
         {"type": "response.in_progress", "response": begun},
         {"type": "response.output_item.added", "output_index": 0, "item": item},

@@ -21,7 +21,7 @@ from tests.endpoints import (
     responses_stream,
 )
 from tests.fakes import Drop, FakeVllm, Hang, error_response, response, stream_head
-from tests.gateway.conftest import RunningGateway
+from tests.gateway.conftest import RunningGateway, eventually
 
 MESSAGES = {"model": "teacher", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
 RESPONSES = {"model": "teacher", "input": "hi"}
@@ -44,7 +44,7 @@ def every(vllm: FakeVllm) -> FakeVllm:
     return vllm
 
 
-def post(house: RunningGateway, path: str, body: dict[str, Any], timeout: float = 10, **headers: str) -> httpx.Response:
+def post(house: RunningGateway, path: str, body: dict[str, Any], timeout: Any = 10, **headers: str) -> httpx.Response:
     """Post with a key as Anthropic's clients send it."""
     sent = {"x-api-key": house.key()} | {name.replace("_", "-"): value for name, value in headers.items()}
     return house.http.post(path, json=body, headers=sent, timeout=timeout)
@@ -163,7 +163,7 @@ def test_errors_of_messages(house: RunningGateway, every: FakeVllm) -> None:
         (MESSAGES | {"messages": []}, None, 400, "invalid_request_error"),
         (MESSAGES | {"return_mm_kwargs": True}, None, 400, "invalid_request_error"),
     ):
-        answer = post(house, "/v1/messages", body, **({"x_api_key": key} if key else {}))
+        answer = post(house, "/v1/messages", body, x_api_key=key or house.key())
         assert answer.status_code == status
         found = answer.json()
         assert (found["type"], found["error"]["type"]) == ("error", kind)
@@ -289,7 +289,7 @@ def test_tokens_are_counted_without_a_record(house: RunningGateway, every: FakeV
 
 def test_tools_and_thinking_of_messages(house: RunningGateway, vllm: FakeVllm) -> None:
     """A conversation with tools goes through untouched and is recorded in OpenAI's shape, streamed or not."""
-    use = {"type": "tool_use", "id": "t1", "name": "weather", "input": {"city": "Ulm"}}
+    use: dict[str, Any] = {"type": "tool_use", "id": "t1", "name": "weather", "input": {"city": "Ulm"}}
     image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AA=="}}
     body = MESSAGES | {
         "system": [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}],
@@ -302,7 +302,7 @@ def test_tools_and_thinking_of_messages(house: RunningGateway, vllm: FakeVllm) -
             {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": "wet"}]},
         ],
     }
-    blocks = [{"type": "thinking", "thinking": "so", "signature": "s"}, use]
+    blocks: list[dict[str, Any]] = [{"type": "thinking", "thinking": "so", "signature": "s"}, use]
     spent = {"input_tokens": 20, "cache_read_input_tokens": 16, "output_tokens": 5}
     vllm.play(response(json.dumps(message("teacher", blocks, spent, stop_reason="tool_use")).encode()))
     answer = post(house, "/v1/messages", body)
@@ -448,14 +448,11 @@ def test_what_goes_on_of_the_headers(house: RunningGateway, every: FakeVllm) -> 
 def test_a_key_as_either_client_sends_it(house: RunningGateway, every: FakeVllm) -> None:
     """`x-api-key` counts like a bearer token, on every endpoint."""
     key = house.key()
-    for path in BODIES:
-        for headers in (
-            {"x-api-key": key},
-            {"authorization": f"Bearer {key}"},
-            {"authorization": "", "x-api-key": key},
-        ):
-            assert house.http.post(path, json=BODIES[path], headers=headers).status_code == 200
-        assert house.http.post(path, json=BODIES[path], headers={"x-api-key": "sk-safe-wrong"}).status_code == 401
+    forms = ({"x-api-key": key}, {"authorization": f"Bearer {key}"}, {"authorization": "", "x-api-key": key})
+    for path, body in BODIES.items():
+        for headers in forms:
+            assert house.http.post(path, json=body, headers=headers).status_code == 200
+        assert house.http.post(path, json=body, headers={"x-api-key": "sk-safe-wrong"}).status_code == 401
 
 
 def test_models_as_anthropics_clients_read_them(house: RunningGateway) -> None:
@@ -471,27 +468,21 @@ def test_models_as_anthropics_clients_read_them(house: RunningGateway) -> None:
 def test_the_same_idempotency_key_in_flight(house: RunningGateway, vllm: FakeVllm) -> None:
     """While a request is under way its key is taken, for its account only; once it has ended the key is free."""
     vllm.play(Hang())
-    key, other = house.key(), house.key("other")
     body, path = BODIES["/v1/chat/completions"], "/v1/chat/completions"
-    sent = {"authorization": f"Bearer {key}", "idempotency-key": "k1"}
-    with (
-        pytest.raises(httpx.ReadTimeout),
-        httpx.Client(base_url=house.url, timeout=httpx.Timeout(1.0)) as client,
-    ):
-        client.post(path, json=body, headers=sent, extensions={"trace": _while_waiting(house, path, body, sent, other)})
-    assert vllm.received[-1].left.wait(1.0) or vllm.received[0].left.wait(1.0)
-    assert house.http.post(path, json=body, headers=sent).status_code == 200
+    own = {"x-api-key": house.key(), "idempotency-key": "k1"}
+    others = own | {"x-api-key": house.key("other")}
 
-
-def _while_waiting(house: RunningGateway, path: str, body: Any, sent: dict[str, str], other: str) -> Any:
-    def trace(name: str, _: object) -> None:
+    def meanwhile(name: str, _: object) -> None:
         if name != "http11.receive_response_headers.started":
             return
-        second = house.http.post(path, json=body, headers=sent)
+        eventually(lambda: len(vllm.received) == 1)
+        second = house.http.post(path, json=body, headers=own)
         assert (second.status_code, second.json()["error"]["code"]) == (409, "idempotency_key_in_use")
         assert int(second.headers["retry-after"]) >= 1
-        assert house.http.post(path, json=body, headers=sent | {"idempotency-key": "k2"}).status_code == 200
-        foreign = sent | {"authorization": f"Bearer {other}"}
-        assert house.http.post(path, json=body, headers=foreign).status_code == 200
+        for headers in (own | {"idempotency-key": "k2"}, others):
+            assert house.http.post(path, json=body, headers=headers).status_code == 200
 
-    return trace
+    with pytest.raises(httpx.ReadTimeout), httpx.Client(base_url=house.url, timeout=1.0) as client:
+        client.post(path, json=body, headers=own, extensions={"trace": meanwhile})
+    assert vllm.received[0].left.wait(1.0)
+    assert house.http.post(path, json=body, headers=own).status_code == 200
