@@ -37,6 +37,14 @@ BODIES: dict[str, dict[str, Any]] = {
 STREAMED = ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages"]
 
 
+@pytest.fixture(autouse=True)
+def mended(house: RunningGateway, vllm: FakeVllm) -> None:
+    """Begin with a backend that just worked: failures in a row, of the tests before, would take it out of service."""
+    eventually(lambda: post(house, "/v1/chat/completions", BODIES["/v1/chat/completions"]).status_code == 200)
+    vllm.forget()
+    house.hide_frames()
+
+
 @pytest.fixture
 def every(vllm: FakeVllm) -> FakeVllm:
     """A scripted vLLM that has all endpoints."""
