@@ -20,7 +20,6 @@ from gateway.protocol.passing import traceparent
 from gateway.protocol.requests import InferenceRequest, tool_names
 
 REOPEN_S = 1.0
-ANSWERED = (200, 499)  # somebody answered, if only in part: it is billed
 BYTES_PER_TOKEN = 4  # of a prompt, where nothing better is known
 
 logger = logging.getLogger(__name__)
@@ -60,7 +59,7 @@ class Recorder:
         """Price the request and write its record; returns when it is in the file."""
         usage = self._usage(exchange)
         route = exchange.route
-        if route is not None and usage and exchange.status in ANSWERED:
+        if route is not None and usage and was_answered(exchange):
             exchange.cost = _cost(usage, route.prices)
         record = final_record(exchange, usage)
         record["client"] = self._client(exchange)
@@ -106,7 +105,7 @@ class Recorder:
         exact = answer.usage
         if exact is not None:
             return exact
-        if exchange.timing.forwarded is None or exchange.request is None or exchange.status not in ANSWERED:
+        if exchange.timing.forwarded is None or exchange.request is None or not was_answered(exchange):
             return {}
         prompt = len(exchange.request.raw) // BYTES_PER_TOKEN if answer.prompt_tokens is None else answer.prompt_tokens
         if answer.content_chunks or exchange.status == 200:
@@ -149,6 +148,13 @@ class Recorder:
             self._pace[model] = 0.9 * self._pace.get(model, pace) + 0.1 * pace
 
 
+def was_answered(exchange: Exchange) -> bool:
+    """Did somebody answer, if only in part? That is billed; a failure before any content is not, whatever was sent."""
+    if exchange.status == 200:
+        return exchange.error is None or exchange.answer.content_chunks > 0
+    return exchange.status == 499
+
+
 def start_record(exchange: Exchange) -> dict[str, Any]:
     """Return the little that is known before a request is forwarded."""
     record = {
@@ -167,7 +173,7 @@ def start_record(exchange: Exchange) -> dict[str, Any]:
 def final_record(exchange: Exchange, usage: dict[str, Any]) -> dict[str, Any]:
     """Return the record but for content and client; fields without a value are absent."""
     request, route, timing = exchange.request, exchange.route, exchange.timing
-    answered = route is not None and exchange.status in ANSWERED
+    answered = route is not None and was_answered(exchange)
     record: dict[str, Any] = start_record(exchange) | {
         "model": route.model if route is not None and answered else (request.model if request else "unknown"),
         "model_role": route.role if route is not None and answered else None,
