@@ -50,6 +50,7 @@ class Received:
     path: str
     headers: dict[str, str]
     body: dict[str, Any]
+    raw: bytes = b""
     left: threading.Event = field(default_factory=threading.Event)
     complete: threading.Event = field(default_factory=threading.Event)
 
@@ -141,7 +142,7 @@ class FakeVllm:
             writer.write(self._probe(path))
             await writer.drain()
             return True
-        request = Received(path, headers, json.loads(raw))
+        request = Received(path, headers, json.loads(raw), raw)
         self.received.append(request)
         script = self._scripts.pop(0) if self._scripts else (self._always or answer_like_vllm)(request)
         return await self._play(script, request, reader, writer)
