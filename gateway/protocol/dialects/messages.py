@@ -29,6 +29,7 @@ class MessagesAnswer(Answer):
     def __init__(self) -> None:
         super().__init__()
         self._blocks: dict[int, dict[str, Any]] = {}  # calls of tools, their arguments as text
+        self._begun: dict[str, Any] = {}  # usage as the stream's first event had it
 
     def add_chunk(self, chunk: dict[str, Any]) -> bool:
         """Take an event of a stream; True when it has content that a client would see."""
@@ -57,7 +58,7 @@ class MessagesAnswer(Answer):
         self.choices = 1
         usage = message.get("usage") if isinstance(message, dict) else None
         if isinstance(usage, dict):
-            self.prompt_tokens = self._exact(usage)["input_tokens"]
+            self._begun, self.prompt_tokens = usage, self._exact(usage)["input_tokens"]
 
     def _begin_block(self, index: object, block: object) -> None:
         if isinstance(index, int) and isinstance(block, dict) and block.get("type") == "tool_use":
@@ -79,7 +80,7 @@ class MessagesAnswer(Answer):
             self.finish_reason = _FINISH_REASONS.get(reason, reason)
         if isinstance(usage, dict):
             # Counts are totals; what the last word leaves out stands in the first.
-            self._reported = {"input_tokens": self.prompt_tokens, **usage}
+            self._reported = {**self._begun, **usage}
 
     def _exact(self, reported: dict[str, Any]) -> Usage:
         cached = count(reported, "cache_read_input_tokens")
