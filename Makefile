@@ -31,13 +31,17 @@ setup-vllm: ## make .venv-vllm: serves the models
 setup-distiller: ## make .venv-distiller: trains students
 	@requirements/install.sh .venv-distiller requirements/distiller.txt
 
+.PHONY: setup-bench
+setup-bench: ## make .venv-bench: old and foreign SDKs, which clients are tested with
+	@requirements/install.sh .venv-bench requirements/bench.txt
+
 .PHONY: setup-models
 setup-models: setup-distiller ## make models/: the demo's base model and its teacher
 	@.venv-distiller/bin/python -m demo.models
 
 .PHONY: setup-all
 setup-all: ## all environments and models, side by side
-	@$(MAKE) --no-print-directory -j3 setup setup-vllm setup-models
+	@$(MAKE) --no-print-directory -j4 setup setup-vllm setup-models setup-bench
 
 # --- the demo --------------------------------------------------------------------------------------------------------
 
@@ -77,10 +81,11 @@ LOCK := CUSTOM_COMPILE_COMMAND="make lock" ../.venv-lock/bin/pip-compile --quiet
 	--no-emit-find-links --no-emit-trusted-host --generate-hashes --allow-unsafe
 
 .PHONY: lock
-lock: ## lock gateway.txt and dev.txt anew (UPGRADE=--upgrade: newest releases)
+lock: ## lock gateway.txt, dev.txt and bench.txt anew (UPGRADE=--upgrade: newest releases)
 	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/python -m pip install --quiet pip-tools
-	cd requirements && $(LOCK) $(UPGRADE) -o gateway.txt gateway.in && $(LOCK) $(UPGRADE) -o dev.txt dev.in
+	cd requirements && $(LOCK) $(UPGRADE) -o gateway.txt gateway.in && $(LOCK) $(UPGRADE) -o dev.txt dev.in && \
+		$(LOCK) $(UPGRADE) -o bench.txt bench.in
 
 .PHONY: clean
 clean: ## remove environments, models and caches, never a house's data
-	rm -rf .venv .venv-vllm .venv-distiller .venv-lock models build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-vllm .venv-distiller .venv-bench .venv-lock models build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

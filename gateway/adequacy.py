@@ -29,7 +29,7 @@ class Adequacy:
 
     def distance_of(self, request: InferenceRequest) -> float:
         """Return the distance of the request's last user text, lower is nearer (< 1 ms)."""
-        return self.distance.distance(text_of(request.body))
+        return self.distance.distance(text_of(request.subject))
 
     def is_near(self, distance: float) -> bool:
         """Is the distance within what held 95 % of held-out rows?"""

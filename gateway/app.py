@@ -21,7 +21,7 @@ import click
 import uvicorn
 import uvloop
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from gateway import logs, reload
@@ -44,6 +44,7 @@ from gateway.limits.stores import lifetime_s, open_store
 from gateway.metrics import GatewayMetrics
 from gateway.pipeline import Pipeline
 from gateway.protocol.call import Call
+from gateway.protocol.dialects import DIALECTS
 from gateway.protocol.listener import KEEP_ALIVE_S, GatewayProtocol, Handler, listen
 from gateway.protocol.origin import ClientOrigin
 from gateway.protocol.preferences import inbound_request_id
@@ -52,7 +53,6 @@ from gateway.protocol.server import DrainingServer, Patience
 from gateway.recording import Recorder
 from gateway.routing import Catalogue, CheapestRouter, build_catalogue
 from gateway.settings import Settings, SettingsError, load_settings
-from gateway.streaming import PATHS
 
 PUBLISH_S = 1.0
 MODELS = b"/v1/models"
@@ -221,7 +221,7 @@ class DataPlane:
     def __init__(self, worker: Worker) -> None:
         self._worker = worker
         self._handlers: dict[tuple[bytes, bytes], Handler] = {
-            (b"POST", path.encode()): self._inference(endpoint) for endpoint, path in PATHS.items()
+            (b"POST", dialect.path.encode()): self._inference(endpoint) for endpoint, dialect in DIALECTS.items()
         }
         self._handlers[b"GET", MODELS] = self._list_models
         self.paths = {path.decode() for _, path in self._handlers}
@@ -289,7 +289,7 @@ def _add_probes(app: FastAPI, worker: Worker) -> None:
         return JSONResponse({"status": "ok"}, headers=_id_header(request))
 
     @app.get("/ready")
-    async def ready(request: Request) -> JSONResponse:
+    async def ready(request: Request) -> Response:
         try:
             worker.check_ready()
         except GatewayError as error:
@@ -301,20 +301,24 @@ def _add_error_answers(app: FastAPI) -> None:
     """Answer what Starlette itself refuses in OpenAI's form too."""
 
     @app.exception_handler(HTTPException)
-    async def refused(request: Request, error: HTTPException) -> JSONResponse:
+    async def refused(request: Request, error: HTTPException) -> Response:
         where = f"{request.method} {request.url.path}"
         if error.status_code == 405 or request.url.path in app.state.data_plane.paths:
             return _answer(request, WrongMethod(f"Not allowed: {where}. See GET /v1/models for the way in."))
         return _answer(request, UnknownPath(f"Unknown request URL: {where}. Please check the URL for typos."))
 
     @app.exception_handler(Exception)
-    async def failed(request: Request, error: Exception) -> JSONResponse:
+    async def failed(request: Request, error: Exception) -> Response:
         return _answer(request, InternalError(_id_header(request)["x-request-id"]))
 
 
-def _answer(request: Request, error: GatewayError) -> JSONResponse:
+def _answer(request: Request, error: GatewayError) -> Response:
+    identity = _id_header(request)
     headers = {name.decode(): value.decode() for name, value in error.headers()}
-    return JSONResponse(error.body(), error.answer_status, _id_header(request) | headers)
+    request_id = identity["x-request-id"]
+    like_anthropic = request.url.path.startswith(DIALECTS["messages"].path)
+    body = DIALECTS["messages" if like_anthropic else "chat.completions"].errors.body(error, request_id)
+    return Response(body, error.answer_status, identity | headers, "application/json")
 
 
 def _id_header(request: Request) -> dict[str, str]:

@@ -130,16 +130,23 @@ class ControlFollower:
             self._database.close()
 
 
+def presented_key(headers: dict[bytes, bytes]) -> bytes:
+    """Return the key that a client sent, as OpenAI's send it or as Anthropic's do (`x-api-key`); empty without one."""
+    scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
+    if scheme.lower() == b"bearer" and token.strip():
+        return token.strip()
+    return headers.get(b"x-api-key", b"").strip()
+
+
 def authenticate(
     headers: dict[bytes, bytes], secret: bytes, state: ControlState, moment: datetime | None = None
 ) -> tuple[Account, Key]:
-    """Return the account and key of a bearer token; `Unauthenticated` only for an unknown, revoked or expired key.
+    """Return the account and key of a request; `Unauthenticated` only for an unknown, revoked or expired key.
 
     Whether a key has expired is asked of `moment`, by default the present one.
     """
-    scheme, _, token = headers.get(b"authorization", b"").partition(b" ")
-    token = token.strip()
-    if scheme.lower() != b"bearer" or not token:
+    token = presented_key(headers)
+    if not token:
         raise Unauthenticated("You didn't provide an API key: send it in a header, Authorization: Bearer YOUR_KEY.")
     key = state.keys.get(hash_key(secret, token.decode("latin-1")))
     account = state.accounts.get(key.account) if key is not None else None

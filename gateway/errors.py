@@ -10,6 +10,7 @@ GatewayError
 │   ├── UnknownPath            404  no such path here
 │   ├── WrongMethod            405
 │   ├── BodyTooSlow            408
+│   ├── SameRequestInFlight    409  a request with the same idempotency key is under way
 │   ├── BodyTooLarge           413
 │   ├── UnsupportedMediaType   415
 │   ├── RateLimited            429  requests, tokens, requests in flight, a full queue: with the true time to wait
@@ -18,6 +19,7 @@ GatewayError
 ├── InternalError              500  our bug
 ├── UpstreamError              502  a backend failed; below, what may be tried on another one
 │   ├── UpstreamRejected       4xx  the backend's own refusal of the request, passed through
+│   ├── EndpointNotServed      400  the backend has no such endpoint for this model
 │   ├── UpstreamRefusedUs      502  our credential, or a model that the backend does not serve
 │   ├── UpstreamProtocol       502  it broke HTTP, SSE or JSON                               (another may be tried)
 │   ├── UpstreamDisconnected   502  it left in the middle                                    (another may be tried)
@@ -149,6 +151,17 @@ class BodyTooSlow(Refused):
     code = "request_timeout"
 
 
+class SameRequestInFlight(Refused):
+    """A request with the same idempotency key is under way."""
+
+    status = 409
+    code = "idempotency_key_in_use"
+
+    def __init__(self) -> None:
+        text = "A request with this Idempotency-Key is being answered: wait for its answer, or send another key."
+        super().__init__(text, param="idempotency-key", retry_after=1.0)
+
+
 class BodyTooLarge(Refused):
     """The body is over the limit."""
 
@@ -236,6 +249,17 @@ class UpstreamRejected(UpstreamError):
     def answer_status(self) -> int:
         """The backend's status; 400 instead of 422."""
         return 400 if self._status == 422 else self._status
+
+
+class EndpointNotServed(UpstreamError):
+    """The backend has no such endpoint for this model: embeddings of a chat model, or the other way round."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "unsupported_endpoint"
+
+    def __init__(self) -> None:
+        super().__init__("This model does not serve this endpoint: name another model.", param="model")
 
 
 class UpstreamRefusedUs(UpstreamError):

@@ -10,16 +10,18 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.admission import Admission, check_enforcement
 from gateway.authentication import ControlFollower, authenticate
-from gateway.errors import BodyTooSlow, ClientLeft, GatewayError, InternalError, NotRecorded
+from gateway.errors import BadRequest, BodyTooSlow, ClientLeft, GatewayError, InternalError, NotRecorded
 from gateway.fleet.connection import UpstreamClient
 from gateway.metrics import GatewayMetrics
 from gateway.protocol.call import Call, HeaderList, check_form
 from gateway.protocol.exchange import Exchange, Route
+from gateway.protocol.idempotency import RequestsInFlight
+from gateway.protocol.listing import list_of_models, model_object
 from gateway.protocol.preferences import parse_preferences
 from gateway.protocol.requests import Endpoint, InferenceRequest, parse_request
 from gateway.recording import Recorder
@@ -44,6 +46,7 @@ class Pipeline:
     client: UpstreamClient
     recorder: Recorder
     metrics: GatewayMetrics
+    in_flight: RequestsInFlight = field(default_factory=RequestsInFlight)
 
     async def handle(self, endpoint: Endpoint, call: Call) -> None:
         """Serve one request; raises nothing but cancellation."""
@@ -63,23 +66,24 @@ class Pipeline:
 
     async def list_models(self, call: Call, name: str | None = None) -> None:
         """Answer GET /v1/models, or /v1/models/NAME, with what the caller may name; this is no record."""
-        exchange = new_exchange("chat.completions", call)
+        exchange = new_exchange("messages" if b"anthropic-version" in call.headers else "chat.completions", call)
         try:
             state = self.control.current()
             account, key = authenticate(exchange.headers, self.secret, state)
             check_enforcement(state, account)
-            answer = self._models(name, account.operator, key.scope.models)
+            answer = self._models(exchange.endpoint, name, account.operator, key.scope.models)
             call.answer(200, base_headers(exchange), json.dumps(answer).encode())
         except GatewayError as error:
             self._refuse(exchange, call, error)
 
-    def _models(self, name: str | None, operator: bool, models: Models) -> dict[str, Any]:
+    def _models(self, endpoint: Endpoint, name: str | None, operator: bool, models: Models) -> dict[str, Any]:
         catalogue = self.catalogue()
         automatic = [AUTO] if catalogue.has_automatic(models) else []
         if name is not None:
-            return model_object(name if name in automatic else catalogue.named(name, operator, models).name)
-        names = [*automatic, *(candidate.name for candidate in catalogue.visible(operator, models))]
-        return {"object": "list", "data": [model_object(found) for found in names]}
+            chosen = name if name in automatic else catalogue.named(name, operator, models).name
+            return model_object(endpoint, chosen)
+        visible = [candidate.name for candidate in catalogue.visible(operator, models)]
+        return list_of_models(endpoint, [*automatic, *visible])
 
     async def _serve(self, exchange: Exchange, call: Call) -> None:
         check_form(exchange.headers, self.settings.max_body_bytes)
@@ -92,13 +96,14 @@ class Pipeline:
         plan = self.admission.plan(exchange, state.limits)
         if plan is not None:
             request = await self.admission.reserve(exchange, request, plan)
-        with call.presence():
+        with call.presence(), self.in_flight.hold(exchange.account.name, exchange.headers):
             queue = self.admission.queue_of(exchange)
             request = self.admission.with_priority(exchange, request)
             if queue is not None and not queue.enter_now():
                 await self.admission.wait(exchange, request, queue)
             try:
-                self.recorder.start(exchange)
+                if exchange.dialect.recorded:
+                    self.recorder.start(exchange)
                 await self._relay(exchange, request, candidate, call).run()
             finally:
                 if queue is not None:
@@ -122,6 +127,8 @@ class Pipeline:
         assert exchange.key is not None
         catalogue, models = self.catalogue(), exchange.key.scope.models
         if request.model == AUTO:
+            if not exchange.dialect.automatic:
+                raise BadRequest(f"'{AUTO}' is not offered here: name a model, always the same one.", param="model")
             wanted = RouteRequest(request, exchange.preferences, diverted)
             decision = self.router.choose(wanted, catalogue.automatic(models, diverted=diverted))
         else:
@@ -156,7 +163,7 @@ class Pipeline:
         if error is not None:
             self.metrics.refusals.labels(exchange.error).inc()
         try:
-            if exchange.account is not None:
+            if exchange.account is not None and exchange.dialect.recorded:
                 self.recorder.final(exchange)
         finally:
             if exchange.reservation is not None:
@@ -172,17 +179,13 @@ class Pipeline:
         except Exception:
             logger.exception("a refusal could not be recorded", extra={"request_id": exchange.request_id})
         if not isinstance(error, ClientLeft):
-            call.answer(error.answer_status, failure_headers(exchange, error), error.encoded())
+            body = exchange.dialect.errors.body(error, exchange.request_id)
+            call.answer(error.answer_status, failure_headers(exchange, error), body)
 
 
 def new_exchange(endpoint: Endpoint, call: Call) -> Exchange:
     """Begin the story of a request."""
     return Exchange(endpoint, call.headers, call.header_names, call.peer)
-
-
-def model_object(name: str) -> dict[str, Any]:
-    """Return OpenAI's description of a model."""
-    return {"id": name, "object": "model", "created": 0, "owned_by": "spiritsafe"}
 
 
 def route_of(decision: RouteDecision) -> Route:
@@ -201,8 +204,9 @@ def route_of(decision: RouteDecision) -> Route:
 
 def base_headers(exchange: Exchange) -> HeaderList:
     """Return what every answer carries."""
+    request_id = exchange.request_id.encode()
     return [
-        (b"x-request-id", exchange.request_id.encode()),
+        *((name, request_id) for name in exchange.dialect.id_headers),
         (b"openai-processing-ms", b"%d" % exchange.timing.elapsed_ms()),
         *exchange.answer_headers,
     ]

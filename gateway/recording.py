@@ -16,10 +16,10 @@ from gateway.ledger.spool import SpoolWriter
 from gateway.metrics import GatewayMetrics
 from gateway.protocol.exchange import Exchange
 from gateway.protocol.origin import ClientOrigin, header_fingerprint
+from gateway.protocol.passing import traceparent
 from gateway.protocol.requests import InferenceRequest, tool_names
 
 REOPEN_S = 1.0
-ANSWERED = (200, 499)  # somebody answered, if only in part: it is billed
 BYTES_PER_TOKEN = 4  # of a prompt, where nothing better is known
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Recorder:
         """Price the request and write its record; returns when it is in the file."""
         usage = self._usage(exchange)
         route = exchange.route
-        if route is not None and usage and exchange.status in ANSWERED:
+        if route is not None and usage and was_answered(exchange):
             exchange.cost = _cost(usage, route.prices)
             exchange.tokens = usage["input_tokens"] + usage["output_tokens"]
         record = final_record(exchange, usage)
@@ -107,11 +107,12 @@ class Recorder:
 
     def _usage(self, exchange: Exchange) -> dict[str, Any]:
         answer = exchange.answer
-        if answer.usage is not None:
-            return exact_usage(answer.usage)
-        if exchange.timing.forwarded is None or exchange.request is None or exchange.status not in ANSWERED:
+        exact = answer.usage
+        if exact is not None:
+            return exact
+        if exchange.timing.forwarded is None or exchange.request is None or not was_answered(exchange):
             return {}
-        prompt = len(exchange.request.raw) // BYTES_PER_TOKEN
+        prompt = len(exchange.request.raw) // BYTES_PER_TOKEN if answer.prompt_tokens is None else answer.prompt_tokens
         if answer.content_chunks or exchange.status == 200:
             return {"input_tokens": prompt, "output_tokens": answer.content_chunks, "source": "counted"}
         return {"input_tokens": prompt, "output_tokens": self._estimated_output(exchange), "source": "estimated"}
@@ -172,6 +173,13 @@ class _Series:
         self.output = metrics.tokens.series(endpoint, model, "output")
 
 
+def was_answered(exchange: Exchange) -> bool:
+    """Did somebody answer, if only in part? That is billed; a failure before any content is not, whatever was sent."""
+    if exchange.status == 200:
+        return exchange.error is None or exchange.answer.content_chunks > 0
+    return exchange.status == 499
+
+
 def start_record(exchange: Exchange) -> dict[str, Any]:
     """Return the little that is known before a request is forwarded; fields without a value are absent."""
     record: dict[str, Any] = {
@@ -200,7 +208,7 @@ def final_record(exchange: Exchange, usage: dict[str, Any]) -> dict[str, Any]:
     """Return the record but for content and client; fields without a value are absent."""
     request, route, timing = exchange.request, exchange.route, exchange.timing
     record = start_record(exchange)
-    if route is not None and exchange.status in ANSWERED:
+    if route is not None and was_answered(exchange):
         record["model"] = route.model
         record["model_role"] = route.role
         record["counterfactual_cost"] = _cost(usage, route.teacher_prices) if usage else 0
@@ -224,13 +232,25 @@ def final_record(exchange: Exchange, usage: dict[str, Any]) -> dict[str, Any]:
         record["usage"] = usage
     if exchange.preferences.tags:
         record["tags"] = list(exchange.preferences.tags)
-    if exchange.request_id != exchange.id:
-        record["extra"] = {"request_id": exchange.request_id}
+    extra = _extra(exchange)
+    if extra:
+        record["extra"] = extra
     return record
 
 
+def _extra(exchange: Exchange) -> dict[str, str]:
+    """What lets a caller find its request again: its own name for it, and its trace."""
+    found = {}
+    if exchange.request_id != exchange.id:
+        found["request_id"] = exchange.request_id
+    trace = traceparent(exchange.headers)
+    if trace is not None:
+        found["traceparent"] = trace
+    return found
+
+
 def _add_request(record: dict[str, Any], request: InferenceRequest, with_text: bool) -> None:
-    body = request.body
+    body = request.subject
     user, messages = body.get("user"), body.get("messages")
     record["parameters"] = request.parameters(with_text=with_text)
     record["store"] = request.store
@@ -246,8 +266,8 @@ def _add_request(record: dict[str, Any], request: InferenceRequest, with_text: b
 
 
 def _add_content(record: dict[str, Any], exchange: Exchange, request: InferenceRequest) -> None:
-    name = "prompt" if request.endpoint == "completions" else "messages"
-    record[name] = request.body[name]
+    name = request.dialect.text
+    record[name] = request.subject[name]
     skeleton = request.known_skeleton
     if skeleton is not None:
         record["fingerprint"] = {"skeleton": skeleton}
@@ -257,30 +277,9 @@ def _add_content(record: dict[str, Any], exchange: Exchange, request: InferenceR
 
 def _fingerprint(request: InferenceRequest) -> dict[str, Any]:
     """Make now what is made of text later, for a text that goes no further."""
-    text = text_of(request.body)
+    text = text_of(request.subject)
     made = {"minhash": minhash(text).tolist(), "embedding": embedding(text).tolist()}
     return {"skeleton": request.skeleton} | made
-
-
-def exact_usage(usage: dict[str, Any]) -> dict[str, Any]:
-    """Return a backend's usage in the record's terms."""
-    found: dict[str, Any] = {
-        "input_tokens": _count(usage, "prompt_tokens") or 0,
-        "output_tokens": _count(usage, "completion_tokens") or 0,
-        "source": "exact",
-    }
-    reasoning = _count(usage.get("completion_tokens_details"), "reasoning_tokens")
-    if reasoning is not None:
-        found["reasoning_tokens"] = reasoning
-    cached = _count(usage.get("prompt_tokens_details"), "cached_tokens")
-    if cached is not None:
-        found["cached_tokens"] = cached
-    return found
-
-
-def _count(usage: object, name: str) -> int | None:
-    value = usage.get(name) if isinstance(usage, dict) else None
-    return value if isinstance(value, int) and value >= 0 else None
 
 
 def _cost(usage: dict[str, Any], prices: tuple[int, int]) -> int:

@@ -23,12 +23,12 @@ def bound_output(scope: Scope, request: InferenceRequest) -> InferenceRequest:
     most = scope.maximum_output
     if most is None:
         return request
-    asked = {name: request.body[name] for name in request.output_fields if request.body.get(name) is not None}
+    asked, fields = request.output_limits, request.dialect.output_limits
     for name, value in asked.items():
         # vLLM would read a text or 1e9 as a number too.
         if type(value) is not int or value > most:
             text = f"This key allows at most {most} tokens of output: set '{name}' to a whole number up to {most}."
             raise BadRequest(text, param=name)
-    if asked or not request.output_fields or most >= request.assumed_output:
+    if asked or not fields or most >= request.dialect.assumed_output:
         return request
-    return dataclasses.replace(request, injected={request.output_fields[0]: most})
+    return dataclasses.replace(request, injected={fields[0]: most})

@@ -19,16 +19,17 @@ from gateway.errors import GatewayError, InternalError, NoBackend, UpstreamDisco
 from gateway.fleet.backends import Backend
 from gateway.fleet.connection import Deadline, UpstreamClient, UpstreamResponse
 from gateway.fleet.pools import Pool
-from gateway.protocol.answers import Answer, error_in_stream, parse_object, upstream_refusal
+from gateway.protocol.answers import parse_object, upstream_refusal
 from gateway.protocol.call import Call, HeaderList
+from gateway.protocol.dialects import Dialect
 from gateway.protocol.exchange import Exchange
-from gateway.protocol.requests import Endpoint, InferenceRequest
-from gateway.protocol.sse import DONE, PING, EventSplitter, comment, error_event, payload_of, without_usage
+from gateway.protocol.passing import passed_on
+from gateway.protocol.requests import InferenceRequest
+from gateway.protocol.sse import DONE, PING, EventSplitter, comment, payload_of, without_usage
 
 DRAIN_S = 0.5  # a backend that has said [DONE] gets this long to end its answer, so that the connection can be kept
 MOST_HELD = 64 * 1024  # bytes held back before the first content
 
-PATHS: dict[Endpoint, str] = {"chat.completions": "/v1/chat/completions", "completions": "/v1/completions"}
 STREAM_HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
@@ -67,6 +68,10 @@ class Relay:
     headers: Callable[[], HeaderList]
     deadlines: Deadlines
 
+    @property
+    def _dialect(self) -> Dialect:
+        return self.exchange.dialect
+
     async def run(self) -> None:
         """Relay until the answer is complete; raises `GatewayError` only while nothing has been sent to the client."""
         if self.request.stream:
@@ -84,7 +89,7 @@ class Relay:
         body = await response.read()
         self.exchange.timing.answered = time.perf_counter()
         document = parse_object(body)
-        failure = error_in_stream(document)
+        failure = self._dialect.failed(document)
         if failure is not None:
             raise failure
         self.exchange.answer.add_whole(document)
@@ -138,14 +143,14 @@ class Relay:
         deadline: Deadline,
     ) -> Result:
         timing = self.exchange.timing
-        self.exchange.answer = Answer()
+        self.exchange.answer = self._dialect.answer()
         # Our own id, unique among those in flight, whatever the client called its request: vLLM names its work by it.
         name = self.exchange.id if number == 1 else f"{self.exchange.id}-{number}"
-        headers = {b"content-type": b"application/json", b"x-request-id": name.encode()}
+        headers = {b"content-type": b"application/json", b"x-request-id": name.encode(), **passed_on(self.exchange)}
         body = self.request.upstream_body(self.pool.served_name)
         with backend.carrying():
             timing.forwarded = timing.forwarded or time.perf_counter()
-            response = await self.client.post(backend.url + PATHS[self.request.endpoint], body, headers, deadline)
+            response = await self.client.post(backend.url + self._dialect.path, body, headers, deadline)
             try:
                 if response.status != 200:
                     raise upstream_refusal(response.status, await response.read(), response.retry_after)
@@ -174,20 +179,23 @@ class Relay:
         left = self.deadlines.total_s - timing.elapsed_ms() / 1000
         response.expire(Deadline.after(left, "The answer was not complete"))
 
-    def finish(self, out: ClientStream) -> None:
-        """Close the books and end the stream."""
+    def finish(self, out: ClientStream, end: bytes) -> None:
+        """Close the books and end the stream with `end`, the backend's word that it is complete."""
         try:
             self.settle(200, None)
         except GatewayError as error:
-            out.end(error_event(error.encoded()) + DONE)
+            out.end(self._failure(error))
             return
-        out.end(comment(f"x-spiritsafe-cost: {self.exchange.cost}") + DONE)
+        out.end(comment(f"x-spiritsafe-cost: {self.exchange.cost}") + end)
 
     def _fail(self, out: ClientStream, error: GatewayError) -> None:
-        """End a stream that has begun: one error event, then the terminator."""
+        """End a stream that has begun as its dialect tells of failures."""
         with suppress(GatewayError):  # the record's own failure is logged and counted; the client hears of this one
             self.settle(200, error)
-        out.end(error_event(error.encoded()) + DONE)
+        out.end(self._failure(error))
+
+    def _failure(self, error: GatewayError) -> bytes:
+        return self._dialect.errors.events(error, self.exchange.request_id, self.exchange.answer)
 
 
 class Passage:
@@ -196,13 +204,14 @@ class Passage:
     `feed` takes each read of the backend's; it raises what the events say went wrong, after what came before them.
     """
 
-    __slots__ = ("_answer", "_held", "_out", "_relay", "_response", "_splitter", "done")
+    __slots__ = ("_answer", "_dialect", "_held", "_out", "_relay", "_response", "_splitter", "done")
 
     def __init__(self, relay: Relay, response: UpstreamResponse, out: ClientStream) -> None:
         self._relay = relay
         self._response = response
         self._out = out
         self._answer = relay.exchange.answer
+        self._dialect = relay.exchange.dialect
         self._splitter = EventSplitter()
         self._held: list[bytes] = []
         self.done = False
@@ -212,29 +221,32 @@ class Passage:
         if self.done:
             return
         failure: GatewayError | None = None
-        content = False
+        content, end, dialect = False, DONE, self._dialect
         for event in self._splitter.feed(block):
             payload = payload_of(event)
-            if payload == b"[DONE]":
+            if payload == b"[DONE]" and not dialect.terminals:
                 self.done = True
                 break
-            if not payload:
-                continue  # a comment; pings to the client are ours
+            if not payload or payload == b"[DONE]":
+                continue  # a comment, as pings to the client are ours; or a word that this dialect does not know
             try:
                 chunk = parse_object(payload)
-                failure = error_in_stream(chunk)
+                failure = dialect.failed(chunk)
             except GatewayError as error:
                 failure = error
             if failure is not None:
                 break
             content = self._answer.add_chunk(chunk) or content
+            if dialect.terminals and chunk.get("type") in dialect.terminals:
+                self.done, end = True, event + b"\n\n"
+                break
             self._show(event, payload, chunk)
         self._pass(content)
         if failure is not None:
             raise failure
         if self.done:
             self._response.expire(Deadline.after(DRAIN_S, "The model's server did not end its answer"))
-            self._relay.finish(self._out)
+            self._relay.finish(self._out, end)
 
     def _pass(self, content: bool) -> None:
         out, held = self._out, self._held
@@ -253,7 +265,7 @@ class Passage:
 
     def _show(self, event: bytes, payload: bytes, chunk: dict[str, Any]) -> None:
         request = self._relay.request
-        if not chunk.get("usage") or request.wants_continuous_usage:
+        if not chunk.get("usage") or not self._dialect.hides_usage or request.wants_continuous_usage:
             self._held += (event, b"\n\n")
         elif chunk.get("choices"):
             self._held += (b"data: ", without_usage(payload, chunk), b"\n\n")

@@ -45,7 +45,7 @@ def require_program() -> Callable[[str, str], str]:
 
 @pytest.fixture(scope="session")
 def require_environment() -> Callable[[str], Path]:
-    """Return `require_environment(name)`, name `vllm` or `distiller`: its Python, or a skip that names the target."""
+    """Return `require_environment(name)`, such as `vllm` or `bench`: its Python, or a skip that names the target."""
 
     def require(name: str) -> Path:
         python = ROOT / f".venv-{name}" / "bin" / "python"

@@ -1,6 +1,7 @@
 """A scripted vLLM on loopback: it plays what a test tells it to, and remembers what it got and whether the client left.
 
-A script is a list of steps: bytes to send, `Wait`, `Hang`, `Drop`. `FakeVllm` answers like vLLM where no script is set.
+A script is a list of steps: bytes to send, `Wait`, `Hang`, `HalfClose`, `Drop`. `FakeVllm` answers like vLLM where no
+script is set.
 """
 
 from __future__ import annotations
@@ -33,7 +34,12 @@ class Drop:
     reset: bool = False
 
 
-Step = bytes | Wait | Hang | Drop
+@dataclass(frozen=True)
+class HalfClose:
+    """Send the end of the connection, and go on reading."""
+
+
+Step = bytes | Wait | Hang | HalfClose | Drop
 Script = Sequence[Step]
 
 
@@ -44,6 +50,7 @@ class Received:
     path: str
     headers: dict[str, str]
     body: dict[str, Any]
+    raw: bytes = b""
     left: threading.Event = field(default_factory=threading.Event)
     complete: threading.Event = field(default_factory=threading.Event)
 
@@ -61,6 +68,7 @@ class FakeVllm:
         self._scripts: list[Script] = []
         self._always: Callable[[Received], Script] | None = None
         self._loop = asyncio.new_event_loop()
+        self._others: list[asyncio.Server] = []
         self._started = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self.port = 0
@@ -90,6 +98,13 @@ class FakeVllm:
         assert self._started.wait(5)
         return self
 
+    def another_url(self) -> str:
+        """Listen on one more port, so that what is known of one backend does not count for another."""
+        opening = asyncio.start_server(self._connected, "127.0.0.1", 0)
+        server = asyncio.run_coroutine_threadsafe(opening, self._loop).result(5)
+        self._others.append(server)
+        return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
     def stop(self) -> None:
         """Close every connection and the port, as a killed server would."""
         if self._thread.is_alive():
@@ -102,7 +117,8 @@ class FakeVllm:
         self.port = server.sockets[0].getsockname()[1]
         self._started.set()
         self._loop.run_forever()
-        server.close()
+        for opened in (server, *self._others):
+            opened.close()
         tasks = asyncio.all_tasks(self._loop)
         for task in tasks:
             task.cancel()
@@ -129,7 +145,7 @@ class FakeVllm:
             writer.write(self._probe(path))
             await writer.drain()
             return True
-        request = Received(path, headers, json.loads(raw))
+        request = Received(path, headers, json.loads(raw), raw)
         self.received.append(request)
         script = self._scripts.pop(0) if self._scripts else (self._always or answer_like_vllm)(request)
         return await self._play(script, request, reader, writer)
@@ -153,6 +169,9 @@ class FakeVllm:
                     if step.reset:
                         writer.transport.abort()
                     return False
+                if isinstance(step, HalfClose):
+                    writer.write_eof()
+                    continue
                 if isinstance(step, bytes):
                     writer.write(step)
                     await writer.drain()

@@ -16,13 +16,6 @@ from gateway.protocol.requests import InferenceRequest
 TEMPLATE_TOKENS = 128  # of a chat template without messages: its own system prompt, dates, tool instructions
 MESSAGE_TOKENS = 16  # around one message
 TOOLS_FACTOR = 2  # templates indent the declarations of tools
-COMPLETION_TOKENS = 16  # OpenAI's default for completions, and vLLM's
-
-# Where each endpoint says how long an answer may be; the first name is what is injected.
-_MAXIMA: dict[str, tuple[str, ...]] = {
-    "chat.completions": ("max_completion_tokens", "max_tokens"),
-    "completions": ("max_tokens",),
-}
 
 
 @dataclass(frozen=True)
@@ -52,25 +45,25 @@ def bound_of(request: InferenceRequest, context_length: int, max_output: int | N
             f"'{name}' is {asked}, and answers are limited to {max_output} tokens here: ask for fewer.", param=name
         )
     allowed = context_length if max_output is None else min(max_output, context_length)
-    most = min(_default(request, allowed), allowed) if asked is None else min(asked, context_length)
+    most = _default(request, name, allowed) if asked is None else min(asked, context_length)
     prompts = _prompts(body.get("prompt") if "prompt" in body else body.get("input"))
     prompt = min(_prompt_tokens(request, context_length), context_length * prompts)
-    return Bound(prompt, most * _choices(body) * prompts, {name: most} if asked is None else {})
+    return Bound(prompt, most * _choices(body) * prompts, {name: most} if asked is None and name else {})
 
 
 def _asked(request: InferenceRequest) -> tuple[str, int | None]:
-    """Return the field that says how long an answer may be, and what the caller wrote there."""
-    names = _MAXIMA[request.endpoint]
-    for name in names:
-        value = request.body.get(name)
+    """Return the field that says how long an answer may be, and what the backend will read there."""
+    for name, value in request.output_limits.items():
         if isinstance(value, int) and not isinstance(value, bool):
             return name, max(0, value)
-    return names[0], None
+    return next(iter(request.dialect.output_limits), ""), None
 
 
-def _default(request: InferenceRequest, allowed: int) -> int:
+def _default(request: InferenceRequest, name: str, allowed: int) -> int:
     # What the caller would have got without a limit, so that a limit changes no answer: a null asks for all there is.
-    return COMPLETION_TOKENS if request.endpoint == "completions" and "max_tokens" not in request.body else allowed
+    if not name:
+        return 0
+    return allowed if name in request.body else int(min(request.dialect.assumed_output, allowed))
 
 
 def _choices(body: dict[str, Any]) -> int:

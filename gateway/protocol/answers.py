@@ -1,4 +1,4 @@
-"""What a backend answered: text, tool calls, usage and how it ended, of a whole answer or chunk by chunk."""
+"""What a backend answered: text, tool calls, usage and how it ended; and the errors that its refusals stand for."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from gateway.errors import (
+    EndpointNotServed,
     GatewayError,
     UpstreamBusy,
     UpstreamFailed,
@@ -16,59 +17,40 @@ from gateway.errors import (
     UpstreamRejected,
 )
 
-_CONTENT = ("content", "reasoning", "reasoning_content", "tool_calls", "function_call", "refusal")
+Usage = dict[str, int | None]
 
 
 class Answer:
-    """Collects an answer. Of several choices the text of the first is kept, and their number.
+    """Collects what a backend answered. Of several choices the text of the first is kept, and their number.
 
-    `usage` is the backend's last word on it (None: it gave none); `content_chunks` is what counting has to go by then.
+    `prompt_tokens` is what the backend said of the prompt before the end; `content_chunks` is what counting has to go
+    by where it never says what it made. Each dialect's own kind reads the wire.
     """
 
     def __init__(self) -> None:
-        self.usage: dict[str, Any] | None = None
-        self.finish_reason: str | None = None
+        self.finish_reason: str | None = None  # in the words of chat completions: stop, length, tool_calls, …
         self.choices = 0
         self.content_chunks = 0
+        self.prompt_tokens: int | None = None
+        self._reported: dict[str, Any] | None = None  # the backend's last word on usage
         self._content: list[str] = []
         self._reasoning: list[str] = []
-        self._tool_calls: dict[int, dict[str, Any]] = {}
 
     def add_chunk(self, chunk: dict[str, Any]) -> bool:
-        """Take a chunk of a stream; True when it has content that a client would see."""
-        usage = chunk.get("usage")
-        if isinstance(usage, dict):
-            self.usage = usage
-        if self._add_word(chunk.get("choices")):
-            return True
-        seen = False
-        for choice in _objects(chunk.get("choices")):
-            seen = self._add_choice(choice, choice.get("delta")) or seen
-        self.content_chunks += seen
-        return seen
-
-    def _add_word(self, choices: object) -> bool:
-        """Take the commonest chunk, of which streams consist: one choice, and nothing but some text in it."""
-        if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
-            return False
-        choice = choices[0]
-        delta = choice.get("delta")
-        if choice.get("index") != 0 or choice.get("finish_reason") or not isinstance(delta, dict) or len(delta) != 1:
-            return False
-        content = delta.get("content")
-        if not isinstance(content, str) or not content:
-            return False
-        self._content.append(content)
-        self.choices = self.choices or 1
-        self.content_chunks += 1
-        return True
+        """Take an event of a stream; True when it has content that a client would see."""
+        raise NotImplementedError
 
     def add_whole(self, body: dict[str, Any]) -> None:
         """Take an answer that was not streamed."""
-        usage = body.get("usage")
-        self.usage = usage if isinstance(usage, dict) else None
-        for choice in _objects(body.get("choices")):
-            self._add_choice(choice, choice.get("message"))
+        raise NotImplementedError
+
+    @property
+    def usage(self) -> dict[str, Any] | None:
+        """The backend's own count, in the record's terms; None where it gave none."""
+        if self._reported is None:
+            return None
+        exact = {name: value for name, value in self._exact(self._reported).items() if value is not None}
+        return {**exact, "source": "exact"}
 
     def response(self) -> dict[str, Any]:
         """Return the record's `response`."""
@@ -78,52 +60,33 @@ class Answer:
         }
         if self._reasoning:
             response["reasoning"] = "".join(self._reasoning)
-        if self._tool_calls:
-            response["tool_calls"] = [self._tool_calls[index] for index in sorted(self._tool_calls)]
+        calls = self._calls()
+        if calls:
+            response["tool_calls"] = calls
         return response
 
-    def _add_choice(self, choice: dict[str, Any], message: object) -> bool:
-        index = choice.get("index") or 0
-        self.choices = max(self.choices, index + 1 if isinstance(index, int) else 1)
-        part = message if isinstance(message, dict) else {}
-        if index == 0:
-            self._keep(choice, part)
-        ended = choice.get("finish_reason") is not None
-        return bool(choice.get("text")) or ended or any(part.get(name) for name in _CONTENT)
-
-    def _keep(self, choice: dict[str, Any], part: dict[str, Any]) -> None:
-        content, reasoning = (
-            part.get("content") or choice.get("text"),
-            part.get("reasoning") or part.get("reasoning_content"),
-        )
+    def _keep_text(self, content: object, reasoning: object) -> None:
         if isinstance(content, str):
             self._content.append(content)
         if isinstance(reasoning, str):
             self._reasoning.append(reasoning)
-        for position, call in enumerate(_objects(part.get("tool_calls"))):
-            self._keep_call(call.get("index", position), call)
-        reason = choice.get("finish_reason")
-        if isinstance(reason, str):
-            self.finish_reason = reason
 
-    def _keep_call(self, index: Any, call: dict[str, Any]) -> None:
-        known = self._tool_calls.setdefault(
-            index if isinstance(index, int) else 0, {"type": "function", "function": {}}
-        )
-        function = call.get("function")
-        for name, value in (function if isinstance(function, dict) else {}).items():
-            # A stream sends the name once and the arguments in pieces.
-            before = known["function"].get(name)
-            joined = (
-                before + value if name == "arguments" and isinstance(before, str) and isinstance(value, str) else value
-            )
-            known["function"][name] = joined
-        if call.get("id"):
-            known["id"] = call["id"]
+    def _exact(self, reported: dict[str, Any]) -> Usage:
+        raise NotImplementedError
+
+    def _calls(self) -> list[dict[str, Any]]:
+        return []
 
 
-def _objects(value: object) -> list[dict[str, Any]]:
+def objects(value: object) -> list[dict[str, Any]]:
+    """Return the objects of a list, and nothing for anything else."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def count(usage: object, name: str) -> int | None:
+    """Return a number of tokens where there is one."""
+    value = usage.get(name) if isinstance(usage, dict) else None
+    return value if isinstance(value, int) and value >= 0 else None
 
 
 def parse_object(payload: bytes) -> dict[str, Any]:
@@ -155,6 +118,8 @@ def upstream_refusal(status: int, body: bytes, retry_after: float | None) -> Gat
     """
     if status == 429 or status == 503:
         return UpstreamBusy("The model's servers are busy: try again shortly.", retry_after=retry_after or 2.0)
+    if status == 501 or (status == 404 and _says_not_found(body)):
+        return EndpointNotServed()
     if status in (401, 403, 404, 405, 407):
         return UpstreamRefusedUs(
             "The model's server refused the gateway: the operator has to mend the backend's settings."
@@ -166,13 +131,23 @@ def upstream_refusal(status: int, body: bytes, retry_after: float | None) -> Gat
     return UpstreamProtocol(f"The model's server answered with status {status}, which has no meaning here.")
 
 
-def _rejected(status: int, body: bytes) -> UpstreamRejected:
+def _says_not_found(body: bytes) -> bool:
+    # Starlette's words for a path without a route; of a model that it does not serve vLLM says which and why.
+    fields = _error_fields(body)
+    return (fields.get("message") or fields.get("detail")) == "Not Found"
+
+
+def _error_fields(body: bytes) -> dict[str, Any]:
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
         document = {}
     error = document.get("error", document) if isinstance(document, dict) else {}
-    fields = error if isinstance(error, dict) else {"message": str(error)}
+    return error if isinstance(error, dict) else {"message": str(error)}
+
+
+def _rejected(status: int, body: bytes) -> UpstreamRejected:
+    fields = _error_fields(body)
     message = fields.get("message") or fields.get("detail") or "The model's server refused the request."
     param, code = fields.get("param"), fields.get("code")
     code = code if isinstance(code, str) else None

@@ -10,6 +10,7 @@ from gateway.ledger.accounts import Account
 from gateway.ledger.identifiers import uuid7
 from gateway.ledger.keys import Key
 from gateway.protocol.answers import Answer
+from gateway.protocol.dialects import DIALECTS, Dialect
 from gateway.protocol.preferences import DEFAULT, Preferences, inbound_request_id
 from gateway.protocol.requests import Endpoint, InferenceRequest
 
@@ -78,7 +79,6 @@ class Exchange:
     id: str = field(default_factory=uuid7)
     time_ns: int = field(default_factory=time.time_ns)  # since 1970
     timing: Timing = field(default_factory=Timing)
-    answer: Answer = field(default_factory=Answer)
     preferences: Preferences = DEFAULT
     account: Account | None = None
     key: Key | None = None
@@ -91,7 +91,11 @@ class Exchange:
     reservation: Reservation | None = None
     recorded: bool = False
     request_id: str = ""
+    dialect: Dialect = field(init=False)
+    answer: Answer = field(init=False)
     answer_headers: list[tuple[bytes, bytes]] = field(default_factory=list)  # admission wants every answer to carry
 
     def __post_init__(self) -> None:
+        self.dialect = DIALECTS[self.endpoint]
+        self.answer = self.dialect.answer()
         self.request_id = inbound_request_id(self.headers) or self.id

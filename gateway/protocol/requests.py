@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 
-from gateway.errors import BadRequest, UnsupportedParameter
+from gateway.errors import BadRequest
 from gateway.ledger.fingerprint import FORM_FIELDS, task_skeleton
+from gateway.protocol.dialects import DIALECTS, Dialect
+from gateway.protocol.dialects import Endpoint as Endpoint
 
-Endpoint = Literal["chat.completions", "completions"]
-
-# vLLM's extensions that hand out more of the model than OpenAI's API does; each is harmless when null (or false).
-_DENIED = frozenset(("prompt_logprobs", "logprob_token_ids", "kv_transfer_params", "ec_transfer_params"))
-_DENIED_FLAGS = frozenset(
-    (
-        *("return_token_ids", "return_tokens_as_token_ids", "return_token_offsets", "return_routed_experts"),
-        *("return_prompt_text", "return_mm_kwargs"),
-    )
-)
-_LOOKED_AT = _DENIED | _DENIED_FLAGS | {"echo", "allowed_token_ids", "top_logprobs", "logprobs"}
-_MOST_LOGPROBS = {"top_logprobs": 20, "logprobs": 5}  # OpenAI's own bounds, for chat and for completions
 _METADATA_PAIRS, _METADATA_KEY, _METADATA_VALUE = 16, 64, 512
 
 # What shapes an answer or its delivery, in OpenAI's API and vLLM's extensions; besides these, every `guided_` field.
@@ -31,18 +20,13 @@ _PLAIN_PARAMETERS = frozenset(
         *("temperature", "top_p", "top_k", "min_p", "n", "best_of", "seed", "max_tokens", "max_completion_tokens"),
         *("min_tokens", "frequency_penalty", "presence_penalty", "repetition_penalty", "logit_bias", "stream", "echo"),
         *("logprobs", "top_logprobs", "tool_choice", "parallel_tool_calls", "reasoning_effort", "service_tier"),
+        *("thinking", "truncation", "dimensions", "encoding_format"),
     )
 )
 _PARAMETERS_WITH_TEXT = frozenset(  # they may quote the prompt's words
     ("stop", "response_format", "structured_outputs", "chat_template_kwargs", "suffix")
 )
-# Where a caller says how many tokens an answer may have, and what vLLM assumes where nothing is said.
-_OUTPUT_FIELDS = {"chat.completions": ("max_completion_tokens", "max_tokens"), "completions": ("max_tokens",)}
-_ASSUMED_OUTPUT = {"completions": 16}
 DEEPEST = 128  # levels of nesting
-
-
-_USAGE_WANTED = b',"stream_options":{"include_usage":true,"continuous_usage_stats":true}}'
 
 
 @dataclass(slots=True)
@@ -56,12 +40,25 @@ class InferenceRequest:
     stream: bool
     injected: dict[str, Any] | None = None  # fields that only the backend sees, in place of the caller's
     _skeleton: str | None = None
+    _subject: dict[str, Any] | None = None
+
+    @property
+    def dialect(self) -> Dialect:
+        """What is particular to the endpoint."""
+        return DIALECTS[self.endpoint]
+
+    @property
+    def subject(self) -> dict[str, Any]:
+        """The body in the record's terms, OpenAI's chat or completions, whatever the endpoint's own form."""
+        if self._subject is None:
+            self._subject = self.dialect.subject(self.body)
+        return self._subject
 
     @property
     def skeleton(self) -> str:
         """The hash of endpoint, system prompt, tools and output format; made once, used by routing and the record."""
         if self._skeleton is None:
-            self._skeleton = task_skeleton(self.endpoint, self.body)
+            self._skeleton = task_skeleton(self.endpoint, self.subject)
         return self._skeleton
 
     @property
@@ -85,20 +82,15 @@ class InferenceRequest:
         return self.body.get("store") is True
 
     @property
-    def output_fields(self) -> tuple[str, ...]:
-        """The fields that bound an answer's tokens, the one to write first."""
-        return _OUTPUT_FIELDS[self.endpoint]
+    def output_limits(self) -> dict[str, Any]:
+        """What the backend is told of an answer's length: the fields that bound it, the one that counts first."""
+        told = {**self.body, **self.injected} if self.injected else self.body
+        return {name: told[name] for name in self.dialect.output_limits if told.get(name) is not None}
 
     @property
     def maximum_output(self) -> int | None:
         """The most tokens an answer may have by what the backend is told, or None where that says nothing."""
-        told = ((self.injected or self.body).get(name, self.body.get(name)) for name in self.output_fields)
-        return next((value for value in told if type(value) is int), None)
-
-    @property
-    def assumed_output(self) -> float:
-        """The tokens that the backend allows an answer whose caller set no maximum; infinite for all that fits."""
-        return _ASSUMED_OUTPUT.get(self.endpoint, math.inf)
+        return next((value for value in self.output_limits.values() if type(value) is int), None)
 
     @property
     def _stream_options(self) -> dict[str, Any]:
@@ -108,7 +100,7 @@ class InferenceRequest:
     def parameters(self, *, with_text: bool) -> dict[str, Any]:
         """Return what the record keeps of the other fields; without text none that may quote the prompt."""
         kept = {}
-        for name, value in self.body.items():
+        for name, value in self.subject.items():
             if value is not None and (
                 name in _PLAIN_PARAMETERS
                 or (with_text and (name in _PARAMETERS_WITH_TEXT or name.startswith("guided_")))
@@ -117,16 +109,19 @@ class InferenceRequest:
         return kept
 
     def upstream_body(self, served_name: str) -> bytes:
-        """Return the body for the backend: its name of the model, what we inject, a stream's usage in every chunk."""
-        if served_name == self.model and not self.injected:
-            if not self.stream:
+        """Return the body for the backend: its name of the model, what we inject, what the dialect changes.
+
+        Whatever need not change stays as it came, byte for byte.
+        """
+        changes = self.dialect.changes(self.body, self.stream)
+        if self.injected:
+            changes = {**self.injected, **changes}
+        if served_name == self.model:
+            if not changes:
                 return self.raw
-            if "stream_options" not in self.body:
-                return self.raw.rstrip(b" \t\r\n")[:-1] + _USAGE_WANTED
-        body = {**self.body, **(self.injected or {}), "model": served_name}
-        if self.stream:
-            body["stream_options"] = {**self._stream_options, "include_usage": True, "continuous_usage_stats": True}
-        return orjson.dumps(body)
+            if changes.keys().isdisjoint(self.body):
+                return self.raw.rstrip(b" \t\r\n")[:-1] + b"," + orjson.dumps(changes)[1:]
+        return orjson.dumps({**self.body, "model": served_name, **changes})
 
 
 def parse_request(endpoint: Endpoint, raw: bytes, *, extensions: bool = False) -> InferenceRequest:
@@ -138,16 +133,20 @@ def parse_request(endpoint: Endpoint, raw: bytes, *, extensions: bool = False) -
     model = body.get("model")
     if not isinstance(model, str) or not model:
         raise BadRequest('You must provide a model parameter: a model\'s name, or "auto".', param="model")
+    dialect = DIALECTS[endpoint]
     stream = body.get("stream")
     if stream is not None and not isinstance(stream, bool):
         raise BadRequest("'stream' must be true or false.", param="stream")
+    if stream and not dialect.streams:
+        raise BadRequest("This endpoint has no streams: leave out 'stream'.", param="stream")
     if not isinstance(body.get("stream_options"), (dict, type(None))):
         raise BadRequest("'stream_options' must be an object.", param="stream_options")
-    _check_input(endpoint, body)
-    if not extensions:
-        _check_denied(endpoint, body)
-    _check_metadata(body.get("metadata"))
-    return InferenceRequest(endpoint, raw, body, model, bool(stream))
+    dialect.check(body, extensions)
+    request = InferenceRequest(endpoint, raw, body, model, bool(stream))
+    metadata = body.get("metadata")
+    if metadata is not None:
+        _check_metadata(request.subject["metadata"])
+    return request
 
 
 def _parse_object(raw: bytes) -> dict[str, Any]:
@@ -172,38 +171,7 @@ def _is_too_deep(body: object) -> bool:
     return True
 
 
-def _check_input(endpoint: Endpoint, body: dict[str, Any]) -> None:
-    if endpoint == "completions":
-        if "prompt" not in body:
-            raise BadRequest("You must provide a prompt parameter.", param="prompt")
-        return
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise BadRequest("'messages' must be a list with at least one message.", param="messages")
-    for index, message in enumerate(messages):
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise BadRequest(f"messages[{index}] must be an object with a role.", param=f"messages[{index}]")
-
-
-def _check_denied(endpoint: Endpoint, body: dict[str, Any]) -> None:
-    if _LOOKED_AT.isdisjoint(body):
-        return
-    for name, value in body.items():
-        if (name in _DENIED and value is not None) or (name in _DENIED_FLAGS and value):
-            raise UnsupportedParameter(name)
-    if endpoint == "completions" and body.get("echo") and body.get("logprobs") is not None:
-        raise UnsupportedParameter("echo", "together with logprobs it would give the prompt's log-probabilities")
-    if body.get("allowed_token_ids") is not None and body.get("logprobs"):
-        raise UnsupportedParameter("allowed_token_ids", "together with logprobs it would give any token's probability")
-    name = "top_logprobs" if endpoint == "chat.completions" else "logprobs"
-    asked, most = body.get(name), _MOST_LOGPROBS[name]
-    if isinstance(asked, (int, float)) and not isinstance(asked, bool) and not 0 <= asked <= most:
-        raise UnsupportedParameter(name, f"it must be between 0 and {most}")
-
-
 def _check_metadata(metadata: object) -> None:
-    if metadata is None:
-        return
     if not isinstance(metadata, dict) or len(metadata) > _METADATA_PAIRS:
         raise BadRequest(f"'metadata' must be an object of at most {_METADATA_PAIRS} pairs.", param="metadata")
     for key, value in metadata.items():
@@ -213,8 +181,8 @@ def _check_metadata(metadata: object) -> None:
 
 
 def tool_names(body: dict[str, Any]) -> list[str]:
-    """Return the names of the declared tools."""
+    """Return the names of the declared tools; chat completions has them in a `function`, the others beside its form."""
     tools = body.get("tools")
-    declared = tools if isinstance(tools, list) else []
-    functions = [tool.get("function") for tool in declared if isinstance(tool, dict)]
-    return [str(function["name"]) for function in functions if isinstance(function, dict) and "name" in function]
+    declared = [tool for tool in tools if isinstance(tool, dict)] if isinstance(tools, list) else []
+    named = [tool["function"] if isinstance(tool.get("function"), dict) else tool for tool in declared]
+    return [str(tool["name"]) for tool in named if "name" in tool]

@@ -21,22 +21,40 @@ class EventSplitter:
     """Cuts a byte stream into events, wherever its reads end."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest: list[bytes] = []  # pieces of an event without an end, joined once when it comes
+        self._size = 0
+        self._tail = b""  # the last bytes of the pieces: an end may lie across two of them
 
     def feed(self, block: bytes) -> list[bytes]:
         """Take one read; return the events that it completes, without the empty line between them."""
-        data = self._rest + block if self._rest else block
-        events = _SEPARATOR.split(data) if b"\r" in data else data.split(b"\n\n")
-        self._rest = events.pop()
-        if len(self._rest) > LONGEST_EVENT:
-            raise UpstreamProtocol("The model's server sent an event without an end.")
+        if self._rest:
+            if _SEPARATOR.search(self._tail + block) is None:
+                self._keep(block)
+                return []
+            block = b"".join((*self._rest, block))
+            self._rest, self._size = [], 0
+        events = _SEPARATOR.split(block) if b"\r" in block else block.split(b"\n\n")
+        rest = events.pop()
+        if rest:
+            self._tail = b""
+            self._keep(rest)
         return [event for event in events if event]
+
+    def _keep(self, piece: bytes) -> None:
+        self._rest.append(piece)
+        self._size += len(piece)
+        self._tail = (self._tail + piece)[-3:]
+        if self._size > LONGEST_EVENT:
+            raise UpstreamProtocol("The model's server sent an event without an end.")
 
 
 def payload_of(event: bytes) -> bytes:
     """Return the event's data; empty for a comment."""
     if event.startswith(b"data: ") and b"\n" not in event:
         return event[6:]
+    name, found, data = event.partition(b"\ndata: ")
+    if found and name.startswith(b"event: ") and b"\n" not in data and b"\n" not in name and b"\r" not in event:
+        return data
     return b"\n".join(_data_lines(event))
 
 
@@ -49,6 +67,11 @@ def _data_lines(event: bytes) -> Iterator[bytes]:
 def error_event(body: bytes) -> bytes:
     """Return the event that tells a client of a failed stream."""
     return b"data: " + body + b"\n\n"
+
+
+def named_event(name: str, body: bytes) -> bytes:
+    """Return an event whose name stands before its data, as Anthropic's and the Responses API send them."""
+    return b"event: " + name.encode() + b"\ndata: " + body + b"\n\n"
 
 
 def comment(text: str) -> bytes:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.protocol.sse import EventSplitter, payload_of, without_usage
+from gateway.errors import UpstreamProtocol
+from gateway.protocol.sse import LONGEST_EVENT, EventSplitter, named_event, payload_of, without_usage
 
 TEXTS = st.text('usage":{},\\é', max_size=12)
 VALUES = st.recursive(
@@ -54,3 +57,24 @@ def test_usage_before_other_fields() -> None:
 def test_an_event_of_several_data_lines() -> None:
     """Lines of data are joined, as the standard says; other fields are no data."""
     assert payload_of(b"event: x\ndata: a\ndata:b\nid: 5") == b"a\nb"
+
+
+def test_named_events() -> None:
+    """The form of Anthropic and the Responses API: a name before the data, which may be anything but a line's end."""
+    assert named_event("ping", b"{}") == b"event: ping\ndata: {}\n\n"
+    assert payload_of(b'event: x\ndata: {"a":"data: b"}') == b'{"a":"data: b"}'
+    assert payload_of(b"event: x\r\ndata: a") == b"a"
+    assert payload_of(b"event: ping") == b""
+
+
+def test_an_event_of_many_reads_is_cut_in_time() -> None:
+    """A giant event costs a search of each read, not of everything before it; one without an end is refused."""
+    splitter, began = EventSplitter(), time.process_time()
+    for _ in range(LONGEST_EVENT // 4096 - 1):
+        assert splitter.feed(b"x" * 4096) == []
+    assert [len(event) for event in splitter.feed(b"\n\n")] == [LONGEST_EVENT - 4096]
+    assert time.process_time() - began < 1.0
+    for _ in range(LONGEST_EVENT // 4096):
+        splitter.feed(b"x" * 4096)
+    with pytest.raises(UpstreamProtocol):
+        splitter.feed(b"x")
