@@ -35,19 +35,29 @@ setup-distiller: ## make .venv-distiller: trains students
 setup-bench: ## make .venv-bench: old and foreign SDKs, which clients are tested with
 	@requirements/install.sh .venv-bench requirements/bench.txt
 
+.PHONY: setup-peers
+setup-peers: ## make .venv-peers and Portkey's folder: what bench-overhead measures beside the gateway
+	@requirements/install.sh .venv-peers requirements/peers.txt
+	@if command -v npm >/dev/null; then npm ci --silent --ignore-scripts --prefix benchmarks/peers; \
+	else echo "Portkey is left out: it needs Node"; fi
+
 .PHONY: setup-models
 setup-models: setup-distiller ## make models/: the demo's base model and its teacher
 	@.venv-distiller/bin/python -m demo.models
 
+.PHONY: setup-house
+setup-house: ## what a house with models needs, side by side
+	@$(MAKE) --no-print-directory -j3 setup setup-vllm setup-models
+
 .PHONY: setup-all
-setup-all: ## all environments and models, side by side
+setup-all: ## what the tests need, side by side
 	@$(MAKE) --no-print-directory -j4 setup setup-vllm setup-models setup-bench
 
 # --- the demo --------------------------------------------------------------------------------------------------------
 
 .PHONY: demo
 demo: ## watch the whole house at work, from nothing (ONCE=1: stop it at the end)
-	@started=$$(date +%s); $(MAKE) --no-print-directory setup-all && \
+	@started=$$(date +%s); $(MAKE) --no-print-directory setup-house && \
 	exec $(BIN)/python -m demo --setup-seconds $$(($$(date +%s) - started)) $(if $(ONCE),--once)
 
 .PHONY: demo-teacher
@@ -72,6 +82,10 @@ check: lint ## lint and the unit tests: under a minute, no models
 test: setup-all ## every test, with real models, training, browser and Prometheus
 	$(BIN)/pytest
 
+.PHONY: bench-overhead bench-streaming
+bench-overhead bench-streaming: setup setup-peers ## CPU of requests and of streams beside the peers' (needs nginx)
+	$(BIN)/python -m benchmarks.$(subst -,_,$(@:bench-%=%))
+
 bench-%: setup-all ## run a benchmark: bench-NAME runs benchmarks/NAME.py
 	$(BIN)/python -m benchmarks.$(subst -,_,$*)
 
@@ -81,11 +95,11 @@ LOCK := CUSTOM_COMPILE_COMMAND="make lock" ../.venv-lock/bin/pip-compile --quiet
 	--no-emit-find-links --no-emit-trusted-host --generate-hashes --allow-unsafe
 
 .PHONY: lock
-lock: ## lock gateway.txt, dev.txt and bench.txt anew (UPGRADE=--upgrade: newest releases)
+lock: ## lock gateway.txt, dev.txt, bench.txt and peers.txt anew (UPGRADE=--upgrade: newest releases)
 	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/python -m pip install --quiet pip-tools
 	cd requirements && $(LOCK) $(UPGRADE) -o gateway.txt gateway.in && $(LOCK) $(UPGRADE) -o dev.txt dev.in && \
-		$(LOCK) $(UPGRADE) -o bench.txt bench.in
+		$(LOCK) $(UPGRADE) -o bench.txt bench.in && $(LOCK) $(UPGRADE) -o peers.txt peers.in
 
 .PHONY: clean
 clean: ## remove environments, models and caches, never a house's data
-	rm -rf .venv .venv-vllm .venv-distiller .venv-bench .venv-lock models build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-vllm .venv-distiller .venv-bench .venv-peers .venv-lock benchmarks/peers/node_modules models build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -25,7 +25,7 @@ from gateway.ledger import accounts, keys
 from gateway.ledger.database import open_database
 
 ROOT = Path(__file__).resolve().parents[2]
-PEERS = ROOT / ".venv-bench" / "bin"
+PEERS = ROOT / ".venv-peers" / "bin"
 PORTKEY = ROOT / "benchmarks" / "peers" / "node_modules" / "@portkey-ai" / "gateway" / "build" / "start-server.js"
 START_S = 180.0  # LiteLLM takes its time
 
@@ -203,9 +203,9 @@ def missing_peers() -> dict[str, str]:
     if shutil.which("nginx") is None:
         found["nginx"] = "apt-get install nginx-light"
     if not (PEERS / "vllm-router").exists():
-        found["vllm-router"] = found["LiteLLM"] = "make setup-bench"
+        found["vllm-router"] = found["LiteLLM"] = "make setup-peers"
     if not PORTKEY.exists():
-        found["Portkey"] = "make setup-bench (needs Node)"
+        found["Portkey"] = "make setup-peers (needs Node)"
     return found
 
 

@@ -45,7 +45,7 @@ class Dialect:
     - `failed`: the error that a whole answer or an event stands for, or None.
     - `errors`: how our own failures are told.
     - `output_limits`: the fields that bound the output, the one that counts first.
-    - `assumed_output`: the tokens that the backend allows an answer whose caller set no bound; all that fits by default.
+    - `assumed_output`: the tokens that the backend allows an answer whose caller set no bound; by default all that fit.
     - `terminals`: types of the event that ends a stream; empty where the stream ends with `[DONE]`.
     - `hides_usage`: does a stream carry usage that only we asked for?
     - `streams`, `automatic`, `recorded`: may it be streamed, may `auto` choose the model, is it traffic?
