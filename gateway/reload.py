@@ -12,6 +12,7 @@ import json
 import os
 import signal
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -159,7 +160,8 @@ def ask(data_dir: Path) -> list[Report]:
     """Ask every living worker to reload; return what they said before."""
     asked = reports(data_dir)
     for report in asked:
-        os.kill(report.pid, signal.SIGHUP)
+        with suppress(ProcessLookupError):  # it ended at this very moment; its successor reads the file anyway
+            os.kill(report.pid, signal.SIGHUP)
     return asked
 
 

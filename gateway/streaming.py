@@ -26,8 +26,9 @@ from gateway.errors import (
     UpstreamTimeout,
 )
 from gateway.fleet.backends import Backend
-from gateway.fleet.connection import UpstreamClient, UpstreamResponse
+from gateway.fleet.connection import UpstreamClient
 from gateway.fleet.pools import Pool
+from gateway.fleet.upstream import UpstreamResponse
 from gateway.protocol.answers import Answer, error_in_stream, parse_object, upstream_refusal
 from gateway.protocol.asgi import HeaderList, send_answer
 from gateway.protocol.exchange import Exchange
@@ -147,7 +148,8 @@ class Relay:
         body = self.request.upstream_body(self.pool.served_name)
         with backend.carrying():
             timing.forwarded = timing.forwarded or time.perf_counter()
-            response = await self.client.post(backend.url + PATHS[self.request.endpoint], body, headers)
+            client = self.pool.provider or self.client
+            response: UpstreamResponse = await client.post(backend.url + PATHS[self.request.endpoint], body, headers)
             try:
                 if response.status != 200:
                     raise upstream_refusal(response.status, await response.read(), response.retry_after)

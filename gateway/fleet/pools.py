@@ -10,8 +10,9 @@ from gateway.errors import NoBackend, UpstreamBusy
 from gateway.fleet.affinity import prefix_slot, score
 from gateway.fleet.backends import Backend
 from gateway.fleet.budget import MOST_ATTEMPTS, RetryBudget
+from gateway.fleet.providers import Provider
 from gateway.protocol.requests import InferenceRequest
-from gateway.settings import BackendSettings, Balance, root_of
+from gateway.settings import BackendSettings, Balance, ModelSettings, read_secret, root_of
 
 # Bounded load (Mirrokni, Thorup and Zadimoghaddam, "Consistent Hashing with Bounded Loads", SODA 2018): a server that
 # has this much more than its share of the open work passes on to the next in the prefix's order.
@@ -67,7 +68,9 @@ class Pool:
         balance: Balance = "affinity",
         budget: RetryBudget | None = None,
         pick: Callable[[], float] = random.random,
+        provider: Provider | None = None,
     ) -> None:
+        self.provider = provider  # who is asked instead of a URL
         self.served_name = served_name
         self.members = tuple(sorted(members, key=lambda member: member.tier))
         self.backends = tuple(member.backend for member in self.members)
@@ -172,6 +175,7 @@ class Fleet:
     """All backends by URL, so that models that share a server share what is known of it."""
 
     backends: dict[str, Backend] = field(default_factory=dict)
+    provided: dict[str, Backend] = field(default_factory=dict)  # models of providers, which nobody polls
     budgets: dict[str, RetryBudget] = field(default_factory=dict)
     drained: frozenset[str] = frozenset()
 
@@ -179,6 +183,14 @@ class Fleet:
         """Return the pool of a model, with the backends known already or new ones."""
         budget = self.budgets.setdefault(served_name, RetryBudget())
         return Pool(served_name, [self._member(server) for server in servers], balance, budget)
+
+    def provided_pool(self, model: ModelSettings) -> Pool:
+        """Return the pool of a model that a provider serves; `SettingsError` where what it needs is missing."""
+        key = read_secret(model.api_key_env) if model.api_key_env else ""
+        provider = Provider(model.provider, model.name, model.api_base, key)
+        backend = self.provided.setdefault(model.name, Backend(f"provider:{model.name}"))
+        budget = self.budgets.setdefault(model.name, RetryBudget())
+        return Pool(model.name, [Member(backend)], budget=budget, provider=provider)
 
     def drain(self, urls: Iterable[str]) -> None:
         """Take exactly these backends out, whether they are known yet or not."""
@@ -191,6 +203,7 @@ class Fleet:
         kept = list(pools)
         used, names = {url.url for pool in kept for url in pool.backends}, {pool.served_name for pool in kept}
         self.backends = {url: backend for url, backend in self.backends.items() if url in used}
+        self.provided = {name: backend for name, backend in self.provided.items() if name in names}
         self.budgets = {name: budget for name, budget in self.budgets.items() if name in names}
 
     def _member(self, server: str | BackendSettings) -> Member:
