@@ -21,7 +21,6 @@ from gateway.errors import (
     GatewayError,
     InternalError,
     NoBackend,
-    UpstreamDisconnected,
     UpstreamProtocol,
     UpstreamTimeout,
 )
@@ -119,11 +118,7 @@ class Relay:
     ) -> Result:
         """Try backends until one answers; after content has been sent no other may follow."""
         failure: GatewayError = NoBackend("No server of this model is up: try again shortly.")
-        tried: set[str] = set()
         for number, backend in enumerate(self.pool.attempts(self.request), 1):
-            if backend.url in tried and not isinstance(failure, UpstreamDisconnected):
-                break  # it answered, only not well: asking it again at once would not help it
-            tried.add(backend.url)
             try:
                 return await self._attempt(backend, number, read)
             except GatewayError as error:

@@ -91,7 +91,7 @@ class Pool:
     def attempts(self, request: InferenceRequest | None = None) -> Iterator[Backend]:
         """Yield the backends to try; each but the first is a retry and needs room in the budget.
 
-        A sole backend comes twice: the first failure may have been a connection that was just closing. Raises
+        One that is alone comes twice where it broke off: that may have been a connection that was just closing. Raises
         `NoBackend` when none is up, `UpstreamBusy` when those that are up want to be left alone, with the true time.
         """
         self.budget.deposit()
@@ -102,7 +102,10 @@ class Pool:
         tried = [chosen]
         while len(tried) < self._most:
             following = self.choose(request, tried)
-            if following is None or not self.budget.withdraw():
+            # Who has answered, only not well, would not be helped by being asked again at once.
+            if following is None or (following in tried and not following.backend.broke_off):
+                return
+            if not self.budget.withdraw():
                 return
             tried.append(following)
             yield following.backend
@@ -127,7 +130,8 @@ class Pool:
             if fresh:
                 return fresh
             fallen += found
-        return fallen or [(member, member.weight) for member in self.members if member.backend.serves_at_worst]
+        at_worst = [(member, member.weight) for member in self.members if member.backend.serves_at_worst]
+        return [option for option in at_worst if option[0] not in tried] or fallen or at_worst
 
     def _two_choices(self, options: Sequence[Option]) -> Member:
         """Take the one with less work of two at random (Mitzenmacher): the least busy of all would get every herd."""
