@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import signal
 from collections.abc import Iterable
@@ -26,6 +27,8 @@ LIVE = frozenset(
         *("drain_notice_s", "snapshot_max_age_s"),
     )
 )
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -131,10 +134,14 @@ class Reporter:
 
     def _write(self, report: Report) -> None:
         self._report = report
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(dataclasses.asdict(report)))
-        temporary.replace(self._path)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(dataclasses.asdict(report)))
+            temporary.replace(self._path)
+        except OSError as error:
+            # A full disk must not keep a worker from serving; it can't be asked to reload until there is room.
+            logger.error("the report on the settings could not be written: %s", error)
 
 
 def digest_of(file: Path | None) -> str:
