@@ -9,9 +9,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import signal
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +27,8 @@ LIVE = frozenset(
         *("drain_notice_s", "snapshot_max_age_s"),
     )
 )
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -130,10 +134,14 @@ class Reporter:
 
     def _write(self, report: Report) -> None:
         self._report = report
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(dataclasses.asdict(report)))
-        temporary.replace(self._path)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(dataclasses.asdict(report)))
+            temporary.replace(self._path)
+        except OSError as error:
+            # A full disk must not keep a worker from serving; it can't be asked to reload until there is room.
+            logger.error("the report on the settings could not be written: %s", error)
 
 
 def digest_of(file: Path | None) -> str:
@@ -159,7 +167,8 @@ def ask(data_dir: Path) -> list[Report]:
     """Ask every living worker to reload; return what they said before."""
     asked = reports(data_dir)
     for report in asked:
-        os.kill(report.pid, signal.SIGHUP)
+        with suppress(ProcessLookupError):  # it ended at this very moment; its successor reads the file anyway
+            os.kill(report.pid, signal.SIGHUP)
     return asked
 
 

@@ -208,7 +208,7 @@ def build_catalogue(settings: Settings, students: Iterable[Student], fleet: Flee
 
 def _base_candidate(model: ModelSettings, settings: Settings, fleet: Fleet) -> Candidate:
     reference = model if model.role == "teacher" else settings.teacher
-    pool = fleet.pool(model.name, model.servers, model.balance)
+    pool = fleet.provided_pool(model) if model.provider else fleet.pool(model.name, model.servers, model.balance)
     prices = model.nano_prices, reference.nano_prices
     return Candidate(model.name, model.role, pool, *prices, capabilities_of(model))
 

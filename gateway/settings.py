@@ -87,6 +87,9 @@ class ModelSettings:
     tools: bool = True  # can it call tools?
     schema: bool = True  # can it be held to a JSON schema?
     modalities: tuple[Modality, ...] = ()  # what it reads besides text
+    provider: str = ""  # litellm's name of a model that vLLM does not serve, such as "anthropic/claude-…"
+    api_base: str = ""  # the provider's URL; empty: its own
+    api_key_env: str = ""  # the environment variable that holds the provider's key
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -245,6 +248,14 @@ def load_settings(path: Path | None = None, environment: Mapping[str, str] | Non
     return _parse(text, file.resolve(), environment)
 
 
+def read_secret(name: str, environment: Mapping[str, str] | None = None) -> str:
+    """Return a secret from the environment, where alone it belongs; `SettingsError` when it is not there."""
+    value = (os.environ if environment is None else environment).get(name, "")
+    if not value:
+        raise SettingsError(f"models.api_key_env names {name}, which is not set: export it where the gateway starts")
+    return value
+
+
 def ensure_file(settings: Settings) -> bool:
     """Write the default file where none was read; True when it was written."""
     if settings.file is None or settings.file.exists():
@@ -386,7 +397,9 @@ def _check_models(settings: Settings, place: _Place) -> None:
         if model.name in seen:
             raise place.error(section, "name", f"{model.name!r} is declared twice: give each model its own name")
         seen.add(model.name)
-        if not model.urls:
+        if model.provider:
+            _check_provider(model, section, place)
+        elif not model.urls:
             raise place.error(
                 section, "backends", "is empty: list vLLM's URL, or add [models.serve] to have one started"
             )
@@ -395,6 +408,16 @@ def _check_models(settings: Settings, place: _Place) -> None:
         _check_backends(model, section, place)
     if not any(model.role == "teacher" for model in settings.models):
         raise place.error("", "models", 'no model has role = "teacher": declare the one that `auto` falls back to')
+
+
+def _check_provider(model: ModelSettings, section: str, place: _Place) -> None:
+    if model.servers:
+        raise place.error(section, "provider", "stands for `backends` and [models.serve]: keep one of them")
+    if not re.fullmatch(r"[\w-]+/\S+", model.provider):
+        text = f"is {model.provider!r}; write litellm's name, PROVIDER/MODEL, such as openai/gpt-…"
+        raise place.error(section, "provider", text)
+    if model.api_base and not re.match(r"https?://[^/\s]+", model.api_base):
+        raise place.error(section, "api_base", f"{model.api_base!r} is no URL: write https://HOST")
 
 
 def _check_backends(model: ModelSettings, section: str, place: _Place) -> None:

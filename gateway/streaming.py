@@ -15,10 +15,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from gateway.errors import GatewayError, InternalError, NoBackend, UpstreamDisconnected, UpstreamProtocol
+from gateway.errors import GatewayError, InternalError, NoBackend, UpstreamProtocol
 from gateway.fleet.backends import Backend
-from gateway.fleet.connection import Deadline, UpstreamClient, UpstreamResponse
+from gateway.fleet.connection import UpstreamClient
 from gateway.fleet.pools import Pool
+from gateway.fleet.upstream import Deadline, UpstreamResponse
 from gateway.protocol.answers import parse_object, upstream_refusal
 from gateway.protocol.call import Call, HeaderList
 from gateway.protocol.dialects import Dialect
@@ -122,11 +123,7 @@ class Relay:
     ) -> Result:
         """Try backends until one answers; after content has been sent no other may follow."""
         failure: GatewayError = NoBackend("No server of this model is up: try again shortly.")
-        tried: set[str] = set()
         for number, backend in enumerate(self.pool.attempts(self.request), 1):
-            if backend.url in tried and not isinstance(failure, UpstreamDisconnected):
-                break  # it answered, only not well: asking it again at once would not help it
-            tried.add(backend.url)
             try:
                 return await self._attempt(backend, number, read, deadline)
             except GatewayError as error:
@@ -150,7 +147,8 @@ class Relay:
         body = self.request.upstream_body(self.pool.served_name)
         with backend.carrying():
             timing.forwarded = timing.forwarded or time.perf_counter()
-            response = await self.client.post(backend.url + self._dialect.path, body, headers, deadline)
+            client = self.pool.provider or self.client
+            response = await client.post(backend.url + self._dialect.path, body, headers, deadline)
             try:
                 if response.status != 200:
                     raise upstream_refusal(response.status, await response.read(), response.retry_after)

@@ -45,6 +45,6 @@ def _declared(model: ModelSettings) -> ModelRow:
         context_length=model.context_length,
         input_price=input_price,
         output_price=output_price,
-        url=model.urls[0],
+        url=next(iter(model.urls), None),
         distillable=model.distillable,
     )

@@ -63,5 +63,6 @@ def _models(settings: Settings) -> list[str]:
     lines = []
     for model in settings.models:
         served = "" if model.serve is None else f" (served here from {model.serve.path})"
-        lines.append(f"{model.role} {model.name!r} is expected at {', '.join(model.urls)}{served}")
+        place = ", ".join(model.urls) or model.provider
+        lines.append(f"{model.role} {model.name!r} is expected at {place}{served}")
     return lines

@@ -43,6 +43,7 @@ class Backend:
         "_clock",
         "_drained",
         "breaker",
+        "broke_off",
         "clear",
         "crowded",
         "inflight",
@@ -59,6 +60,7 @@ class Backend:
         self.others = 0  # everybody else's, as last reported
         self.load: Load | None = None  # as last reported
         self.crowded = False  # does it queue for want of cache, so that another prefix would push one out?
+        self.broke_off = False  # was that how the last request failed?
         self.breaker = Breaker(clock)
         self.clear = True
         self._clock = clock
@@ -126,6 +128,7 @@ class Backend:
 
     def failed(self, error: GatewayError) -> None:
         """Note how a request failed: busy is not broken, and what it says about the request is an answer."""
+        self.broke_off = isinstance(error, UpstreamDisconnected)
         if isinstance(error, UpstreamBusy):
             pause = min(LONGEST_BUSY_S, max(SHORTEST_BUSY_S, error.retry_after or 0.0))
             self._busy_until = self._clock() + pause

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -21,9 +21,9 @@ from gateway.errors import (
     UpstreamDisconnected,
     UpstreamError,
     UpstreamProtocol,
-    UpstreamTimeout,
     UpstreamUnreachable,
 )
+from gateway.fleet.upstream import Consumer, Deadline
 
 CONNECT_TIMEOUT_S = 3.0
 # vLLM closes idle connections after 5 s; ours must be gone before, or a request meets one that is closing.
@@ -35,30 +35,8 @@ LONGEST_ANSWER = 64 * 1024 * 1024  # bytes of an answer that is not streamed
 MOST_BUFFERED = 256 * 1024  # bytes of a block that nobody has asked for yet
 LARGE_BODY = 64 * 1024  # from here on, copying a body costs more than writing it by itself
 
-Consumer = Callable[[bytes], None]
 
-
-@dataclass(slots=True)
-class Deadline:
-    """When to give up, in the event loop's seconds, and what has not happened by then."""
-
-    at: float
-    what: str
-    seconds: float
-    blames_backend: bool = False
-
-    @classmethod
-    def after(cls, seconds: float, what: str, *, blames_backend: bool = False) -> Deadline:
-        """Give up `seconds` from now."""
-        return cls(asyncio.get_running_loop().time() + seconds, what, seconds, blames_backend)
-
-    def error(self) -> UpstreamTimeout:
-        """Return the error that says what did not happen in time."""
-        text = f"{self.what} within {round(self.seconds, 1):g} seconds."
-        return UpstreamTimeout(text, blames_backend=self.blames_backend)
-
-
-class UpstreamResponse:
+class HttpResponse:
     """A backend's answer: status and head are there; the body is read whole, or goes to a consumer as it comes."""
 
     __slots__ = (
@@ -76,7 +54,7 @@ class UpstreamResponse:
         "status",
     )
 
-    def __init__(self, connection: _Connection, waiting: dict[UpstreamResponse, Deadline]) -> None:
+    def __init__(self, connection: _Connection, waiting: dict[HttpResponse, Deadline]) -> None:
         self.status = 0
         self._connection: _Connection | None = connection
         self._headers: dict[bytes, bytes] = {}
@@ -253,7 +231,7 @@ class _Connection(asyncio.Protocol):
         self._idle = idle
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpResponseParser(self)
-        self._response: UpstreamResponse | None = None
+        self._response: HttpResponse | None = None
         self._reset()
 
     def _reset(self) -> None:
@@ -263,10 +241,10 @@ class _Connection(asyncio.Protocol):
         self._complete = False
         self._reusable = False
 
-    def send(self, head: bytes, body: bytes, waiting: dict[UpstreamResponse, Deadline]) -> UpstreamResponse:
+    def send(self, head: bytes, body: bytes, waiting: dict[HttpResponse, Deadline]) -> HttpResponse:
         """Send a request; its answer is the one the connection carries until it is complete."""
         self._reset()
-        response = self._response = UpstreamResponse(self, waiting)
+        response = self._response = HttpResponse(self, waiting)
         if len(body) < LARGE_BODY:
             self.transport.write(head + body)
         else:
@@ -362,7 +340,7 @@ class _Connection(asyncio.Protocol):
     def _has_length(self) -> bool:
         return b"content-length" in self._headers or b"transfer-encoding" in self._headers
 
-    def _fail(self, response: UpstreamResponse, error: UpstreamError) -> None:
+    def _fail(self, response: HttpResponse, error: UpstreamError) -> None:
         response.fail(error)
         self.abort()
 
@@ -375,10 +353,10 @@ class UpstreamClient:
         self._idle: dict[tuple[str, int, bool], dict[_Connection, float]] = {}
         self._tls: ssl.SSLContext | None = None
         # One clock for all answers: a timer for each would cost more than a look at each every now and then.
-        self._waiting: dict[UpstreamResponse, Deadline] = {}
+        self._waiting: dict[HttpResponse, Deadline] = {}
         self._clock: asyncio.TimerHandle | None = None
 
-    async def post(self, url: str, body: bytes, headers: Mapping[bytes, bytes], deadline: Deadline) -> UpstreamResponse:
+    async def post(self, url: str, body: bytes, headers: Mapping[bytes, bytes], deadline: Deadline) -> HttpResponse:
         """Send a request and wait for status and headers; raises `UpstreamError` of the fitting kind."""
         target = self._target("POST", url)
         lines = b"".join([b"%b: %b\r\n" % pair for pair in headers.items()])
@@ -412,7 +390,7 @@ class UpstreamClient:
             idle.clear()
         await asyncio.sleep(0)
 
-    async def _ask(self, target: _Target, head: bytes, body: bytes, deadline: Deadline) -> UpstreamResponse:
+    async def _ask(self, target: _Target, head: bytes, body: bytes, deadline: Deadline) -> HttpResponse:
         connection = self._kept(target) or await self._connect(target, deadline)
         response = connection.send(head, body, self._waiting)
         response.expire(deadline)

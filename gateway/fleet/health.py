@@ -64,6 +64,7 @@ class HealthPoller:
             alive = False
         if not alive:
             backend.report(None)
+            self._without_metrics.discard(backend.url)  # who comes back may be another program
         backend.seen(alive=alive)
         if backend.up != before:
             logger.warning("backend is %s", "up" if backend.up else "down", extra={"backend": backend.url})
@@ -79,7 +80,4 @@ class HealthPoller:
             if load is None and status < 500:
                 self._without_metrics.add(backend.url)
         status, _ = await self._client.get(f"{backend.url}/health", TIMEOUT_S, LONGEST_PAGE)
-        if status >= 500:
-            # Who comes back may be another program, with metrics.
-            self._without_metrics.discard(backend.url)
         return status < 500

@@ -10,8 +10,9 @@ from gateway.errors import NoBackend, UpstreamBusy
 from gateway.fleet.affinity import prefix_slot, score
 from gateway.fleet.backends import Backend
 from gateway.fleet.budget import MOST_ATTEMPTS, RetryBudget
+from gateway.fleet.providers import Provider
 from gateway.protocol.requests import InferenceRequest
-from gateway.settings import BackendSettings, Balance, root_of
+from gateway.settings import BackendSettings, Balance, ModelSettings, read_secret, root_of
 
 # Bounded load (Mirrokni, Thorup and Zadimoghaddam, "Consistent Hashing with Bounded Loads", SODA 2018): a server that
 # has this much more than its share of the open work passes on to the next in the prefix's order.
@@ -67,7 +68,9 @@ class Pool:
         balance: Balance = "affinity",
         budget: RetryBudget | None = None,
         pick: Callable[[], float] = random.random,
+        provider: Provider | None = None,
     ) -> None:
+        self.provider = provider  # who is asked instead of a URL
         self.served_name = served_name
         self.members = tuple(sorted(members, key=lambda member: member.tier))
         self.backends = tuple(member.backend for member in self.members)
@@ -88,7 +91,7 @@ class Pool:
     def attempts(self, request: InferenceRequest | None = None) -> Iterator[Backend]:
         """Yield the backends to try; each but the first is a retry and needs room in the budget.
 
-        A sole backend comes twice: the first failure may have been a connection that was just closing. Raises
+        One that is alone comes twice where it broke off: that may have been a connection that was just closing. Raises
         `NoBackend` when none is up, `UpstreamBusy` when those that are up want to be left alone, with the true time.
         """
         self.budget.deposit()
@@ -99,7 +102,10 @@ class Pool:
         tried = [chosen]
         while len(tried) < self._most:
             following = self.choose(request, tried)
-            if following is None or not self.budget.withdraw():
+            # Who has answered, only not well, would not be helped by being asked again at once.
+            if following is None or (following in tried and not following.backend.broke_off):
+                return
+            if not self.budget.withdraw():
                 return
             tried.append(following)
             yield following.backend
@@ -124,7 +130,8 @@ class Pool:
             if fresh:
                 return fresh
             fallen += found
-        return fallen or [(member, member.weight) for member in self.members if member.backend.serves_at_worst]
+        at_worst = [(member, member.weight) for member in self.members if member.backend.serves_at_worst]
+        return [option for option in at_worst if option[0] not in tried] or fallen or at_worst
 
     def _two_choices(self, options: Sequence[Option]) -> Member:
         """Take the one with less work of two at random (Mitzenmacher): the least busy of all would get every herd."""
@@ -172,6 +179,7 @@ class Fleet:
     """All backends by URL, so that models that share a server share what is known of it."""
 
     backends: dict[str, Backend] = field(default_factory=dict)
+    provided: dict[str, Backend] = field(default_factory=dict)  # models of providers, which nobody polls
     budgets: dict[str, RetryBudget] = field(default_factory=dict)
     drained: frozenset[str] = frozenset()
 
@@ -179,6 +187,14 @@ class Fleet:
         """Return the pool of a model, with the backends known already or new ones."""
         budget = self.budgets.setdefault(served_name, RetryBudget())
         return Pool(served_name, [self._member(server) for server in servers], balance, budget)
+
+    def provided_pool(self, model: ModelSettings) -> Pool:
+        """Return the pool of a model that a provider serves; `SettingsError` where what it needs is missing."""
+        key = read_secret(model.api_key_env) if model.api_key_env else ""
+        provider = Provider(model.provider, model.name, model.api_base, key)
+        backend = self.provided.setdefault(model.name, Backend(f"provider:{model.name}"))
+        budget = self.budgets.setdefault(model.name, RetryBudget())
+        return Pool(model.name, [Member(backend)], budget=budget, provider=provider)
 
     def drain(self, urls: Iterable[str]) -> None:
         """Take exactly these backends out, whether they are known yet or not."""
@@ -191,6 +207,7 @@ class Fleet:
         kept = list(pools)
         used, names = {url.url for pool in kept for url in pool.backends}, {pool.served_name for pool in kept}
         self.backends = {url: backend for url, backend in self.backends.items() if url in used}
+        self.provided = {name: backend for name, backend in self.provided.items() if name in names}
         self.budgets = {name: budget for name, budget in self.budgets.items() if name in names}
 
     def _member(self, server: str | BackendSettings) -> Member:

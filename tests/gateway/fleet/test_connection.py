@@ -23,7 +23,8 @@ from gateway.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from gateway.fleet.connection import Deadline, UpstreamClient, UpstreamResponse, _Connection
+from gateway.fleet.connection import HttpResponse, UpstreamClient, _Connection
+from gateway.fleet.upstream import Deadline
 from tests.fakes import Drop, FakeVllm, Hang, Wait, fake_vllm, framed, response, stream_head
 from tests.gateway.conftest import eventually
 
@@ -41,7 +42,7 @@ def soon(seconds: float = 5.0) -> Deadline:
     return Deadline.after(seconds, "The test was not over")
 
 
-async def post(client: UpstreamClient, vllm: FakeVllm, body: bytes = b"{}") -> UpstreamResponse:
+async def post(client: UpstreamClient, vllm: FakeVllm, body: bytes = b"{}") -> HttpResponse:
     """Send a request."""
     return await client.post(f"{vllm.url}/v1/chat/completions", body, {}, soon())
 

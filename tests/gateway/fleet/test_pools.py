@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 
-from gateway.errors import NoBackend, UpstreamBusy, UpstreamFailed, UpstreamUnreachable
+from gateway.errors import (
+    GatewayError,
+    NoBackend,
+    UpstreamBusy,
+    UpstreamDisconnected,
+    UpstreamFailed,
+    UpstreamUnreachable,
+)
 from gateway.fleet.backends import Backend
 from gateway.fleet.breaker import FAILURES
 from gateway.fleet.budget import MOST, PER_REQUEST, RetryBudget
@@ -142,9 +149,28 @@ def test_a_retry_goes_over_to_the_next_tier() -> None:
     assert [backend.url for backend in pool.attempts(request("s"))] == [A, B]
 
 
-def test_a_sole_backend_is_tried_twice() -> None:
-    """The first failure may have been a connection that was just closing."""
-    assert [backend.url for backend in pool_of(A).attempts()] == [A, A]
+@pytest.mark.parametrize(
+    ("error", "tries"), [(UpstreamDisconnected("left"), 2), (UpstreamFailed("500"), 1), (UpstreamUnreachable("no"), 1)]
+)
+def test_a_sole_backend_is_tried_again_where_it_broke_off(error: GatewayError, tries: int) -> None:
+    """That may have been a connection that was just closing; who answers badly is not asked again at once."""
+    seen = 0
+    for backend in pool_of(A).attempts():
+        fail(backend, error)
+        seen += 1
+    assert seen == tries
+
+
+def test_no_retry_is_spent_on_nobody() -> None:
+    """When all fail, and are asked for want of others, a retry still goes to another one or is not made."""
+    pool = pool_of(A, B)
+    for _ in range(20):
+        tried = []
+        for backend in pool.attempts():
+            fail(backend, UpstreamFailed("500"))
+            tried.append(backend.url)
+        assert sorted(tried) == [A, B]
+    assert pool.budget.spent == 20
 
 
 def test_a_backend_that_goes_down_is_not_tried_again() -> None:
@@ -207,7 +233,7 @@ def test_models_that_share_a_server_share_what_is_known() -> None:
 def test_a_new_pool_goes_on_with_the_old_budget() -> None:
     """Models are put together anew at every decision of an operator."""
     fleet = Fleet()
-    pool = fleet.pool("a", [A])
+    pool = fleet.pool("a", [A, B])
     list(pool.attempts())
     assert fleet.pool("a", [A]).budget.spent == 1
 

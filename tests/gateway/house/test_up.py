@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from gateway import reload
 from gateway.ledger import registry
 from gateway.ledger.database import open_database
 from gateway.ledger.identifiers import now
@@ -118,6 +119,21 @@ def test_the_dead_come_back(start: Callable[[], Up]) -> None:
         os.kill(before.pid, signal.SIGKILL)
         up.until(name, state="ready", restarts=1, error=None)
     assert "teacher: was killed (signal 9)" in up.output()
+
+
+def test_the_house_hands_a_reload_on(start: Callable[[], Up]) -> None:
+    """SIGHUP reaches the gateway's workers; nothing is started anew, what can't change live is named."""
+    up = start()
+    up.until("gateway-w0", state="ready")
+    file = up.folder / "spiritsafe.toml"
+    dearer = file.read_text().replace('role = "teacher"', 'role = "teacher"\ninput_price = 2')
+    file.write_text(dearer + "[detector]\ninterval_s = 9\n")
+    before = up.find("gateway-w0")
+    up.process.send_signal(signal.SIGHUP)
+    eventually(lambda: [report.number for report in reload.reports(up.folder / "data")] == [1], 10)
+    (report,) = reload.reports(up.folder / "data")
+    assert (report.changed, report.restart, report.error) == (("models.teacher",), ("detector.interval_s",), None)
+    assert before == up.find("gateway-w0")
 
 
 def test_a_second_house_is_refused(start: Callable[[], Up]) -> None:
