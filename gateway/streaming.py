@@ -235,7 +235,7 @@ class Passage:
             if failure is not None:
                 break
             content = self._answer.add_chunk(chunk) or content
-            if dialect.terminals and chunk.get("type") in dialect.terminals:
+            if dialect.terminals and str(chunk.get("type")) in dialect.terminals:
                 self.done, end = True, event + b"\n\n"
                 break
             self._show(event, payload, chunk)

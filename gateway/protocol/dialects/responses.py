@@ -31,7 +31,7 @@ class ResponsesAnswer(Answer):
 
     def add_chunk(self, chunk: dict[str, Any]) -> bool:
         """Take an event of a stream; True when it has content that a client would see."""
-        kind, response = chunk.get("type"), chunk.get("response")
+        kind, response = str(chunk.get("type")), chunk.get("response")
         self.sequence_number = count(chunk, "sequence_number") or self.sequence_number + 1
         if kind in _TERMINALS and isinstance(response, dict):
             self._end(response)
@@ -41,7 +41,7 @@ class ResponsesAnswer(Answer):
         elif kind == "response.output_item.done":
             self._keep_item(chunk.get("item"))
         delta = chunk.get("delta")
-        if not isinstance(kind, str) or not kind.endswith(".delta") or not delta:
+        if not kind.endswith(".delta") or not delta:
             return False
         if kind in ("response.output_text.delta", "response.refusal.delta"):
             self._keep_text(delta, None)
@@ -174,7 +174,8 @@ def _message(item: dict[str, Any]) -> dict[str, Any]:
         return {"role": "tool", "tool_call_id": item.get("call_id"), "content": _parts(item.get("output"))}
     if kind == "reasoning":
         texts = [part.get("text") for part in objects(item.get("content")) or objects(item.get("summary"))]
-        return {"role": "assistant", "content": None, "reasoning": "".join(text for text in texts if text)}
+        words = "".join(text for text in texts if isinstance(text, str))
+        return {"role": "assistant", "content": None, "reasoning": words}
     return {"role": "tool" if str(kind).endswith("_output") else "assistant", "content": [item]}
 
 
