@@ -1,7 +1,8 @@
 """Runs cases with one SDK and prints what its user gets, one JSON object a line; stdlib and that SDK only.
 
-Usage: driver.py openai|anthropic BASE_URL KEY <CASES >RESULTS; a case has `id`, `model`, `endpoint`, `stream`, and
-optionally `fields` that are added to the request.
+Usage: driver.py openai|anthropic BASE_URL KEY [NAME] <CASES >RESULTS; a case has `id`, `model`, `endpoint`, `stream`,
+and optionally `fields` that are added to the request. With NAME, the SDK's conveniences are tried too, on the healthy
+models `NAME.ENDPOINT.stream.none`.
 """
 
 from __future__ import annotations
@@ -118,6 +119,25 @@ def told(error: Exception) -> dict[str, Any]:
     }
 
 
+def conveniences(client: Any, sdk: str, name: str) -> dict[str, Any]:
+    """Try what an SDK has beside its plain calls: lists of models, and helpers that put a stream together."""
+    found: dict[str, Any] = {"models": [model.id for model in client.models.list()][:2]}
+    if sdk == "anthropic":
+        model = f"{name}.messages.stream.none"
+        found["model"] = client.models.retrieve(model).display_name == model
+        found["tokens"] = client.messages.count_tokens(model=model, messages=HI).input_tokens
+        with client.messages.stream(model=model, **ASKED["messages"]) as stream:
+            found["helper"] = stream.get_final_text()
+        return found
+    completions = getattr(client.chat.completions, "stream", None) or client.beta.chat.completions.stream
+    with completions(model=f"{name}.chat.completions.stream.none", messages=HI) as stream:
+        found["helper"] = stream.get_final_completion().choices[0].message.content
+    if hasattr(client, "responses"):
+        with client.responses.stream(model=f"{name}.responses.stream.none", input="Say hello.") as stream:
+            found["response"] = stream.get_final_response().output_text
+    return found
+
+
 def make_client(sdk: str, base_url: str, key: str) -> Any:
     """Return the SDK's client, without retries of its own: each case is one request."""
     module = importlib.import_module(sdk)
@@ -127,10 +147,11 @@ def make_client(sdk: str, base_url: str, key: str) -> Any:
 
 
 def main() -> None:
-    """Run all cases, many at a time; the first line names the SDK's release."""
-    sdk, base_url, key = sys.argv[1:]
+    """Run all cases, many at a time; the first line names the SDK's release and what its conveniences gave."""
+    sdk, base_url, key, *names = sys.argv[1:]
     client = make_client(sdk, base_url, key)
-    print(json.dumps({"version": importlib.import_module(sdk).__version__}), flush=True)
+    found = conveniences(client, sdk, names[0]) if names else {}
+    print(json.dumps({"version": importlib.import_module(sdk).__version__, "conveniences": found}), flush=True)
     cases = [json.loads(line) for line in sys.stdin if line.strip()]
     with ThreadPoolExecutor(THREADS) as pool:
         for result in pool.map(lambda case: run(client, case), cases):

@@ -38,7 +38,8 @@ GIANT = 2_000_000  # characters of one event's text
 ENDLESS = 17 * 1024 * 1024  # bytes without the end of an event: more than is taken
 PING_S, FIRST_TOKEN_S, TOTAL_S = 2.5, 6.0, 8.0  # the gateway's patience: until a ping, the first token, the end
 LONG_WAIT_S = 3.5  # longer than until a ping, shorter than any deadline
-SETTLE_S = 0.2  # what came before a reset must have been read: a reset discards the rest
+SOON_S = 0.1  # tried twice, it must stay far below the time until a ping
+SETTLE_S = 1.0  # what came before a failure must have been read by then, also on a busy machine
 
 _STREAMS: dict[str, Callable[[str, Any], Any]] = {
     "chat.completions": chat_stream,
@@ -87,7 +88,7 @@ class Call:
 
     def head(self) -> list[Step]:
         """Return the status line and headers alone."""
-        return [self.healthy_head(), Wait(SETTLE_S)]
+        return [self.healthy_head(), Wait(SOON_S)]
 
     def healthy_head(self) -> bytes:
         """Return the head of the healthy answer."""

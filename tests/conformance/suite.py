@@ -21,6 +21,7 @@ from gateway.ledger.frames import Kind
 from gateway.ledger.spool import read_segment, segments
 from gateway.settings import load_settings
 from tests.conformance.faults import FAULTS, FIRST_TOKEN_S, PING_S, TOTAL_S, Call, Fault, Mode
+from tests.endpoints import answer_any_endpoint
 from tests.fakes import FakeVllm, Received, Script, fake_vllm
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,10 +75,11 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Run:
-    """All outcomes, and the releases of the SDKs by name."""
+    """All outcomes; by the SDK's name its release, and what it gave beside plain calls."""
 
     outcomes: tuple[Outcome, ...]
     versions: dict[str, str]
+    conveniences: dict[str, dict[str, Any]]
 
 
 def cases() -> list[Case]:
@@ -105,8 +107,9 @@ def run(folder: Path) -> Run:
     for case in asked:
         got = answered[case.sdk.name][case.id]
         outcomes.append(Outcome(case, got["text"], got["raised"], got["seconds"], tuple(records.get(case.id, ()))))
-    versions = {sdk.name: answered[sdk.name]["version"]["version"] for sdk in SDKS}
-    return Run(tuple(outcomes), versions)
+    first = {name: results[""] for name, results in answered.items()}
+    versions = {name: line["version"] for name, line in first.items()}
+    return Run(tuple(outcomes), versions, {name: line["conveniences"] for name, line in first.items()})
 
 
 def play_by_model(upstream: FakeVllm, asked: list[Case]) -> None:
@@ -114,6 +117,8 @@ def play_by_model(upstream: FakeVllm, asked: list[Case]) -> None:
     known = {case.id: case for case in asked}
 
     def script(request: Received) -> Script:
+        if request.path == "/v1/messages/count_tokens":
+            return answer_any_endpoint(request)
         case = known[request.body["model"]]
         return case.fault.play(Call(case.endpoint, case.mode, case.id))
 
@@ -124,16 +129,24 @@ def play_by_model(upstream: FakeVllm, asked: list[Case]) -> None:
 def gateway_process(folder: Path, upstream: FakeVllm, asked: list[Case]) -> Iterator[tuple[str, str]]:
     """Run a worker of the gateway, one model and backend a case; yields its URL and a key."""
     config = folder / "spiritsafe.toml"
-    port = free_port()
-    backends = {case.id: closed_url() if case.fault.refused else upstream.another_url() for case in asked}
-    config.write_text(settings_text(port, backends))
-    key = make_key(config)
+    with deaf_url() as deaf:
+        backends = {case.id: deaf if case.fault.refused else upstream.another_url() for case in asked}
+        port = free_port()  # last of all: a backend must not get it
+        config.write_text(settings_text(port, backends))
+        key = make_key(config)
+        with started(folder, config, port) as url:
+            yield url, key
+
+
+@contextmanager
+def started(folder: Path, config: Path, port: int) -> Iterator[str]:
+    """Run a worker with these settings inside the block; yields its URL."""
     command = [sys.executable, "-m", "gateway.app", "--config", str(config)]
     with (folder / "gateway.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT)
         try:
             wait_ready(f"http://127.0.0.1:{port}", process)
-            yield f"http://127.0.0.1:{port}", key
+            yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
             process.wait(20)
@@ -171,7 +184,7 @@ def drive(asked: list[Case], url: str, key: str) -> dict[str, dict[str, dict[str
     """Run each SDK's cases in one process of its own, side by side; returns results by SDK and case."""
     processes = {}
     for sdk in SDKS:
-        command = [str(sdk.python), str(DRIVER), sdk.package, url, key]
+        command = [str(sdk.python), str(DRIVER), sdk.package, url, key, sdk.name]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         lines = [
             {"id": case.id, "model": case.id, "endpoint": case.endpoint, "stream": case.mode == "stream"}
@@ -186,11 +199,11 @@ def drive(asked: list[Case], url: str, key: str) -> dict[str, dict[str, dict[str
 
 
 def results_of(process: subprocess.Popen[str]) -> dict[str, dict[str, Any]]:
-    """Read a driver to its end; returns its results by case, and its version under `version`."""
+    """Read a driver to its end; returns its results by case, and its first line under the empty name."""
     assert process.stdout is not None
-    version, *results = [json.loads(line) for line in process.stdout]
+    first, *results = [json.loads(line) for line in process.stdout]
     assert process.wait(20) == 0
-    return {"version": version} | {result["id"]: result for result in results}
+    return {"": first} | {result["id"]: result for result in results}
 
 
 def records_of(data_dir: Path) -> dict[str, list[dict[str, Any]]]:
@@ -199,7 +212,8 @@ def records_of(data_dir: Path) -> dict[str, list[dict[str, Any]]]:
     for path in segments(data_dir / "spool" / "w0"):
         for frame in read_segment(path):
             if frame.kind is Kind.FINAL:
-                found.setdefault(frame.record["extra"]["request_id"], []).append(dict(frame.record))
+                name = (frame.record.get("extra") or {}).get("request_id", "")
+                found.setdefault(name, []).append(dict(frame.record))
     return found
 
 
@@ -210,9 +224,12 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def closed_url() -> str:
-    """Return a URL where nobody listens."""
-    return f"http://127.0.0.1:{free_port()}"
+@contextmanager
+def deaf_url() -> Iterator[str]:
+    """Return a URL where nobody listens, and nobody can inside the block."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
 
 
 def wait_ready(url: str, process: subprocess.Popen[bytes]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conformance import report, suite
 from tests.conformance.__main__ import PAGE
-from tests.conformance.faults import FAULTS
+from tests.conformance.faults import FAULTS, TEXT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -35,6 +35,15 @@ def test_every_fault_was_played(run: suite.Run) -> None:
         for endpoint in sdk.endpoints:
             for fault in FAULTS:
                 assert (sdk.name, endpoint, fault.name) in met or fault.modes == ("stream",)
+
+
+def test_conveniences_of_the_sdks(run: suite.Run) -> None:
+    """Lists of models parse in either form, and the helpers that put a stream together end with the whole answer."""
+    for name, found in run.conveniences.items():
+        assert found["models"][0] == "auto"
+        assert found["helper"] == TEXT, name
+    assert run.conveniences["openai"]["response"] == TEXT
+    assert (run.conveniences["anthropic"]["model"], run.conveniences["anthropic"]["tokens"]) == (True, 7)
 
 
 def test_the_page_is_true(run: suite.Run) -> None:
