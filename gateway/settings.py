@@ -63,8 +63,8 @@ class ModelSettings:
     context_length: int = 2048
     licence: str = ""  # SPDX identifier of the weights' licence
     distillable: bool = False  # may its outputs train a student?
-    max_in_flight: int = 0  # requests a worker has open with the model; 0: gateway.max_in_flight
     serve: ServeSettings | None = None
+    max_in_flight: int = 0  # requests a worker has open with the model; 0: gateway.max_in_flight
 
     @property
     def urls(self) -> tuple[str, ...]:

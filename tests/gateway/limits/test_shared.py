@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 
 from gateway.ledger.limits import Limit, Limits
-from gateway.limits.leases import LeasedLimiter
+from gateway.limits.leases import LeasedLimiter, StoreUnavailable
 from gateway.limits.shared import REAP_S, SEATS, SharedStore
 from tests.checks import Clock, Subject, check_limiter
 from tests.conftest import ROOT
@@ -141,7 +141,7 @@ def test_the_file_is_reused_when_it_is_full(tmp_path: Path, monkeypatch: pytest.
     limits: Limits = {("account", name): Limit("account", name, parallel=1) for name in "abcd"}
     for name in "abc":
         worker.reserve(worker.plan(limits, name))
-    with pytest.raises(OSError, match="fewer subjects"):
+    with pytest.raises(StoreUnavailable, match="fewer subjects"):
         worker.plan(limits, "d")
     worker.clock.now += 2 * 3600
     worker.tick()
