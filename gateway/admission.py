@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
@@ -28,6 +29,9 @@ _RETRY_STORE_S = 2.0
 
 _WORDS = {"rpm": "requests per minute", "tpm": "tokens per minute", "parallel": "requests at the same time"}
 _BUDGETS = {"usd_day": "day", "usd_month": "month"}
+
+
+logger = logging.getLogger(__name__)
 
 
 def measure_in_force(state: ControlState, account: Account) -> Enforcement | None:
@@ -62,11 +66,17 @@ class Admission:
     places: Callable[[], Places]
 
     def plan(self, exchange: Exchange, limits: Limits) -> Plan | None:
-        """Return which of these limits bind this routed request, or None when none does."""
+        """Return which of these limits bind this routed request, or None when none does.
+
+        `BudgetStoreUnavailable` where there is no room to count.
+        """
         assert exchange.account is not None
         assert exchange.key is not None
         assert exchange.route is not None
-        return self.limiter.plan(limits, exchange.account.name, exchange.key.family, exchange.route.model)
+        try:
+            return self.limiter.plan(limits, exchange.account.name, exchange.key.family, exchange.route.model)
+        except StoreUnavailable as error:
+            raise self._unavailable(error) from None
 
     async def reserve(self, exchange: Exchange, request: InferenceRequest, plan: Plan) -> InferenceRequest:
         """Reserve the request's bounds from every limit and leave the reservation and the headers in the exchange.
@@ -86,13 +96,17 @@ class Admission:
             exchange.reservation = reservation or await self.limiter.acquire(plan, tokens, cost)
         except LimitReached as reached:
             self._refuse(reached)
-        except StoreUnavailable:
-            self.metrics.limit_refusals.labels("store").inc()
-            text = "The service can't check budgets at the moment: try again shortly."
-            raise BudgetStoreUnavailable(text, retry_after=_RETRY_STORE_S) from None
+        except StoreUnavailable as error:
+            raise self._unavailable(error) from None
         finally:
             exchange.answer_headers = self._headers(plan)
         return request
+
+    def _unavailable(self, error: StoreUnavailable) -> BudgetStoreUnavailable:
+        logger.debug("a limit could not be asked: %s", error)
+        self.metrics.limit_refusals.labels("store").inc()
+        text = "The service can't check budgets at the moment: try again shortly."
+        return BudgetStoreUnavailable(text, retry_after=_RETRY_STORE_S)
 
     def _refuse(self, reached: LimitReached) -> NoReturn:
         self.metrics.limit_refusals.labels(reached.meter.quantity).inc()

@@ -81,7 +81,6 @@ class ModelSettings:
     context_length: int = 2048
     licence: str = ""  # SPDX identifier of the weights' licence
     distillable: bool = False  # may its outputs train a student?
-    max_in_flight: int = 0  # requests a worker has open with the model; 0: gateway.max_in_flight
     serve: ServeSettings | None = None
     balance: Balance = "affinity"  # like prefixes to like backends, or each request to one that is less busy
     tools: bool = True  # can it call tools?
@@ -90,6 +89,7 @@ class ModelSettings:
     provider: str = ""  # litellm's name of a model that vLLM does not serve, such as "anthropic/claude-…"
     api_base: str = ""  # the provider's URL; empty: its own
     api_key_env: str = ""  # the environment variable that holds the provider's key
+    max_in_flight: int = 0  # requests a worker has open with the model; 0: gateway.max_in_flight
 
     @property
     def urls(self) -> tuple[str, ...]:

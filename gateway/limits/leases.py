@@ -43,7 +43,7 @@ class Lease:
     `cells[at]` is all that is held, `cells[at + 1]` all that was spent. `full_at`: a rate's bucket as last heard of.
     """
 
-    __slots__ = ("at", "cells", "free", "full_at", "keep", "meter", "seen")
+    __slots__ = ("at", "cells", "free", "full_at", "idle", "keep", "meter", "seen", "wanted")
 
     def __init__(self, meter: Meter, cells: Cells, at: int) -> None:
         self.meter = meter
@@ -53,6 +53,8 @@ class Lease:
         self.keep = 0
         self.full_at = 0
         self.seen = 0  # `free` at the last tick
+        self.idle = 0  # ticks since it last changed
+        self.wanted = False  # somebody else was refused for what is held
 
     @property
     def held(self) -> int:
@@ -78,7 +80,8 @@ class Answer:
     """What a store granted: at least what was asked for, or nothing.
 
     `keep`: how much of it may stay in hand. `wait_s`: until it can be granted, None where it never is or nobody knows.
-    `spent`: a budget is refused for what was spent, not only for what is promised to requests under way.
+    `spent`: a budget is refused for what was spent, not only for what is promised to requests under way. `wanted`:
+    others were refused for what is held.
     """
 
     granted: int
@@ -86,6 +89,7 @@ class Answer:
     full_at: int = 0
     wait_s: float | None = None
     spent: bool = False
+    wanted: bool = False
 
 
 class StoreUnavailable(Exception):
@@ -93,7 +97,12 @@ class StoreUnavailable(Exception):
 
 
 class LeaseStore(Protocol):
-    """Where the leases come from. Nothing here is called where leases suffice."""
+    """Where the leases come from. Nothing here is called where leases suffice.
+
+    `idle_ticks`: how long a lease may lie unused before it goes back.
+    """
+
+    idle_ticks: int
 
     def attach(self, meter: Meter) -> Lease:
         """Return an empty lease on a meter, with the cells where it is counted."""
@@ -323,7 +332,7 @@ class LeasedLimiter:
         self._heard(True)
         async with self._lock:
             active = list(self._active)
-            returns = [(lease, surplus) for lease in active if (surplus := _surplus(lease))]
+            returns = [(lease, surplus) for lease in active if (surplus := self._surplus(lease))]
             for lease, surplus in returns:
                 lease.free -= surplus
             try:
@@ -349,7 +358,7 @@ class LeasedLimiter:
         for reservation in list(self._open):
             reservation.settle(0, 0)
         for lease in self._active:
-            lease.seen = lease.free
+            lease.wanted = True
         await self.tick()
         await self._store.close()
 
@@ -359,6 +368,16 @@ class LeasedLimiter:
         moment = self._clock()
         kept = {key: lease for key, lease in self._leases.items() if lease in self._active or lease.spending(moment)}
         self._leases = kept
+
+    def _surplus(self, lease: Lease) -> int:
+        """Return what goes back: what is over `keep`, all of an idle or wanted lease; negative: a debt to charge."""
+        lease.idle = lease.idle + 1 if lease.free == lease.seen else 0
+        if lease.wanted or lease.free < 0 or lease.idle >= self._store.idle_ticks:
+            lease.keep = lease.idle = 0
+            lease.wanted = False
+        surplus = lease.free if lease.free < 0 else max(0, lease.free - lease.keep)
+        lease.seen = lease.free - surplus
+        return surplus
 
     def _drop_budgets(self) -> None:
         for lease in self._active:
@@ -432,16 +451,6 @@ class LeasedLimiter:
 
 def _of(leases: Iterable[Lease], *quantities: str) -> tuple[Lease, ...]:
     return tuple(lease for lease in leases if lease.meter.quantity in quantities)
-
-
-def _surplus(lease: Lease) -> int:
-    """Return what goes back: what is over `keep`, all when it idled for a tick; negative: a debt to charge."""
-    idle = lease.free == lease.seen or lease.free < 0
-    surplus = lease.free if idle else max(0, lease.free - lease.keep)
-    lease.seen = lease.free - surplus
-    if idle:
-        lease.keep = 0
-    return surplus
 
 
 def _severity(answer: Answer) -> tuple[bool, float]:

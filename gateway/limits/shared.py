@@ -48,6 +48,8 @@ logger = logging.getLogger(__name__)
 class SharedStore:
     """The store of one worker. `workers`: how many share the limits; `clock` gives Unix seconds."""
 
+    idle_ticks = 1
+
     def __init__(self, folder: Path, workers: int = 1, clock: Callable[[], float] = time.time) -> None:
         self._folder = folder
         self._share = 4 * workers
@@ -216,7 +218,7 @@ class SharedStore:
         for row in self._used_rows():
             if self._cells[row + _ENDS] < moment and not any(self._held_cells(row)):
                 return row
-        raise OSError(errno.ENOSPC, f"more than {CAPACITY} limits are in use: fewer subjects can be limited at once")
+        raise StoreUnavailable(f"more than {CAPACITY} limits are in use: fewer subjects can be limited at once")
 
     def _held_cells(self, row: int) -> memoryview:
         return self._cells[row + _CELLS : row + _STRIDE : 2]

@@ -26,7 +26,7 @@ from gateway.limits.meters import BUDGET_ENDS_S, IDLE_ENDS_S, Kind, Meter, rate_
 PROBE_S = 1.0
 PREFIX = "{spiritsafe}:limits:"  # in braces: one slot of a cluster, because a request's meters are decided together
 _UNBOUNDED = 2**53
-_ANSWER = 5  # numbers for each meter
+_ANSWER = 6  # numbers for each meter
 
 logger = logging.getLogger(__name__)
 
@@ -56,16 +56,18 @@ class ValkeyStore:
         lasts_s: float,
         timeout_s: float = 0.25,
         gateways: int = 1,
+        idle_ticks: int = 100,
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._client = Valkey.from_url(
             url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=Retry(NoBackoff(), 0)
         )
         self._script = self._client.register_script(Path(__file__).with_suffix(".lua").read_text())
+        self.idle_ticks = idle_ticks
         self._id = uuid7()
         self._lasts_s = lasts_s
         self._clock = clock
-        self._heard_at = time.monotonic()
+        self._reported_at = time.monotonic()
         self._down = False
         self._probe_at = 0.0
         self._gateways = gateways
@@ -97,13 +99,14 @@ class ValkeyStore:
             row.lease.cells[0] += answer.granted
             row.lease.free += answer.granted
             row.lease.full_at = answer.full_at
+            row.lease.wanted = answer.wanted
 
     async def ready(self) -> bool:
-        """Ask, once a second, whether it answers again."""
-        if self._down and time.monotonic() >= self._probe_at:
+        """Ask whether it answers when nothing was heard of it for a second."""
+        if time.monotonic() >= self._probe_at:
             try:
                 await self._client.ping()
-                self._down = False
+                self._heard()
             except (ValkeyError, OSError):
                 self._failed()
         return not self._down
@@ -123,7 +126,7 @@ class ValkeyStore:
 
     def lapsed(self) -> bool:
         """Has Valkey been away for so long that others may soon get what this gateway holds?"""
-        return self._down and time.monotonic() - self._heard_at > self._lasts_s / 2
+        return self._down and time.monotonic() - self._reported_at > self._lasts_s / 2
 
     async def spent(self, meter: Meter) -> int:
         """Return what was spent of a budget, by all."""
@@ -157,13 +160,15 @@ class ValkeyStore:
         arguments: list[str | int] = [self._id, now, int(self._lasts_s * 1000)]
         for row in rows:
             arguments += self._arguments(row)
+        began = time.monotonic()
         try:
             numbers = [int(number) for number in await self._script(keys, arguments)]
         except (ValkeyError, OSError) as error:
             logger.info("the store of the limits does not answer: %s", error)
             self._failed()
             raise StoreUnavailable from error
-        self._heard_at = time.monotonic()
+        self._heard()
+        self._reported_at = began
         self._gateways = numbers[0]
         self._alone = {}
         found = [numbers[at : at + _ANSWER] for at in range(1, len(numbers), _ANSWER)]
@@ -176,15 +181,21 @@ class ValkeyStore:
         forgotten_ms = max(1, forgotten) * 1000
         return [int(meter.kind), meter.limit, held, used, row.refund, row.need, row.unit, row.most, forgotten_ms]
 
-    def _answer(self, row: _Row, granted: int, keep: int, ahead_us: int, wait_us: int, spent: int) -> Answer:
+    def _answer(
+        self, row: _Row, granted: int, keep: int, ahead_us: int, wait_us: int, spent: int, wanted: int
+    ) -> Answer:
         now = self._now()
         wait = None if wait_us < 0 else wait_us / 1e6
         if spent:
             wait = max(0.0, row.lease.meter.ends - now)
-        return Answer(granted, keep, int(now * 1e9) + ahead_us * 1000, wait, bool(spent))
+        return Answer(granted, keep, int(now * 1e9) + ahead_us * 1000, wait, bool(spent), bool(wanted))
 
     def _now(self) -> float:
         return time.time() if self._clock is None else self._clock()
+
+    def _heard(self) -> None:
+        self._down = False
+        self._probe_at = time.monotonic() + PROBE_S
 
     def _failed(self) -> None:
         self._down = True

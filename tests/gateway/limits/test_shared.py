@@ -13,15 +13,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 from gateway.ledger.limits import Limit, Limits
-from gateway.limits.leases import LeasedLimiter
+from gateway.limits.leases import LeasedLimiter, StoreUnavailable
 from gateway.limits.shared import REAP_S, SEATS, SharedStore
 from tests.checks import Clock, Subject, check_limiter
 from tests.conftest import ROOT
 from tests.gateway.conftest import eventually
-from tests.gateway.limits.together import STEPS, House, Step
+from tests.gateway.limits.together import SPENT_AND_KILLED, STEPS, House, Step
 
 
 def subject(folder: Path, workers: int = 1, clock: Clock | None = None) -> Subject:
@@ -141,7 +141,7 @@ def test_the_file_is_reused_when_it_is_full(tmp_path: Path, monkeypatch: pytest.
     limits: Limits = {("account", name): Limit("account", name, parallel=1) for name in "abcd"}
     for name in "abc":
         worker.reserve(worker.plan(limits, name))
-    with pytest.raises(OSError, match="fewer subjects"):
+    with pytest.raises(StoreUnavailable, match="fewer subjects"):
         worker.plan(limits, "d")
     worker.clock.now += 2 * 3600
     worker.tick()
@@ -150,7 +150,8 @@ def test_the_file_is_reused_when_it_is_full(tmp_path: Path, monkeypatch: pytest.
     assert worker.reserve(worker.plan(limits, "a"))
 
 
-@given(STEPS)
+@example(steps=SPENT_AND_KILLED)
+@given(steps=STEPS)
 @settings(max_examples=60, deadline=None)
 def test_two_workers_never_overspend(steps: list[Step]) -> None:
     """Whatever two workers do, and wherever one is killed: never more than the limit, and in the end all is there."""

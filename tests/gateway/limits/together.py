@@ -18,12 +18,14 @@ Step = tuple[int, str, int, int]
 STEPS = st.lists(
     st.tuples(
         st.integers(0, 1),
-        st.sampled_from(["reserve"] * 6 + ["settle"] * 4 + ["tick", "tick", "wait", "kill"]),
+        st.sampled_from(["reserve"] * 6 + ["settle"] * 4 + ["tick", "tick", "wait", "kill", "kill"]),
         st.integers(1, 200),
         st.integers(0, 100),
     ),
+    min_size=8,
     max_size=60,
 )
+SPENT_AND_KILLED: list[Step] = [(1, "reserve", 200, 0), (1, "settle", 0, 90), (1, "reserve", 200, 0), (1, "kill", 0, 0)]
 
 
 @dataclass
@@ -74,7 +76,7 @@ class House:
         subject = self.gateways[0].subject
         plan = subject.plan(LIMITS)
         assert self.spent == BUDGET or subject.reserve(plan, TPM, BUDGET - self.spent)
-        assert subject.refused(plan, 0, BUDGET - self.spent + 1)
+        assert subject.refused(plan, 0, 1).meter.quantity in ("usd_day", "parallel")
 
     def close(self) -> None:
         """Close both gateways."""

@@ -102,4 +102,4 @@ def test_any_error_object_is_an_error(found: dict[str, Any]) -> None:
 )
 def test_the_bound_on_the_output(endpoint: Endpoint, fields: dict[str, Any], most: int | None) -> None:
     """Each endpoint has its own name for it; chat completions' newer one counts before the older."""
-    assert parse_request(endpoint, asked(endpoint, **fields)).max_output == most
+    assert parse_request(endpoint, asked(endpoint, **fields)).maximum_output == most
