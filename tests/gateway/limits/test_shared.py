@@ -21,7 +21,7 @@ from gateway.limits.shared import REAP_S, SEATS, SharedStore
 from tests.checks import Clock, Subject, check_limiter
 from tests.conftest import ROOT
 from tests.gateway.conftest import eventually
-from tests.gateway.limits.together import SPENT_AND_KILLED, STEPS, House, Step
+from tests.gateway.limits.together import NEVER_S, SPENT_AND_KILLED, STEPS, House, Step
 
 
 def subject(folder: Path, workers: int = 1, clock: Clock | None = None) -> Subject:
@@ -159,7 +159,7 @@ def test_two_workers_never_overspend(steps: list[Step]) -> None:
         clock = Clock()
 
         def make(_number: int) -> Subject:
-            return Subject(LeasedLimiter(SharedStore(Path(folder), 2, clock), 660.0, clock), clock, runner.run)
+            return Subject(LeasedLimiter(SharedStore(Path(folder), 2, clock), NEVER_S, clock), clock, runner.run)
 
         def kill(killed: Subject) -> None:
             store = killed.limiter._store

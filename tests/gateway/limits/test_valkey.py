@@ -15,7 +15,7 @@ from gateway.ledger.limits import Limit, Limits
 from gateway.limits.leases import LeasedLimiter, LimitReached, Reservation, StoreUnavailable
 from gateway.limits.valkey import ValkeyStore
 from tests.checks import Clock, Subject, check_limiter
-from tests.gateway.limits.together import SPENT_AND_KILLED, STEPS, House, Step
+from tests.gateway.limits.together import NEVER_S, SPENT_AND_KILLED, STEPS, House, Step
 
 LASTS_S = 660.0
 
@@ -50,7 +50,7 @@ def test_two_gateways_never_overspend(server: str, steps: list[Step]) -> None:
 
         def make(_number: int) -> Subject:
             store = ValkeyStore(server, lasts_s=LASTS_S, timeout_s=5.0, idle_ticks=1, clock=clock)
-            return Subject(LeasedLimiter(store, 660.0, clock), clock, runner.run)
+            return Subject(LeasedLimiter(store, NEVER_S, clock), clock, runner.run)
 
         def kill(killed: Subject) -> None:
             # What it spent since its last report is not known to anybody: at most a tick's.
