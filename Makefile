@@ -82,9 +82,9 @@ check: lint ## lint and the unit tests: under a minute, no models
 test: setup-all ## every test, with real models, training, browser and Prometheus
 	$(BIN)/pytest
 
-.PHONY: bench-overhead bench-streaming
-bench-overhead bench-streaming: setup setup-peers ## CPU of requests and of streams beside the peers' (needs nginx)
-	$(BIN)/python -m benchmarks.$(subst -,_,$(@:bench-%=%))
+.PHONY: bench-overhead
+bench-overhead: setup setup-peers ## CPU of requests and of streams beside the peers' (needs nginx)
+	$(BIN)/python -m benchmarks.overhead
 
 bench-%: setup-all ## run a benchmark: bench-NAME runs benchmarks/NAME.py
 	$(BIN)/python -m benchmarks.$(subst -,_,$*)

@@ -21,12 +21,22 @@ from pathlib import Path
 
 from benchmarks.rig.accounting import tree
 from benchmarks.rig.texts import MODEL, request_body
-from gateway.ledger import accounts, keys
+from gateway.ledger import accounts, keys, limits
 from gateway.ledger.database import open_database
 
 ROOT = Path(__file__).resolve().parents[2]
 PEERS = ROOT / ".venv-peers" / "bin"
 PORTKEY = ROOT / "benchmarks" / "peers" / "node_modules" / "@portkey-ai" / "gateway" / "build" / "start-server.js"
+# None of them low: what is measured is the keeping of limits, not their refusals.
+EVERY_LIMIT = {
+    "rpm": 10**9,
+    "tpm": 10**9,
+    "parallel": 10**6,
+    "usd_day": 10**15,
+    "usd_month": 10**15,
+    "max_output": 4096,
+}
+LIMITED: tuple[tuple[limits.Subject, str], ...] = (("account", "bench"), ("key", ""), ("model", MODEL))
 START_S = 180.0  # LiteLLM takes its time
 
 
@@ -127,7 +137,9 @@ def prepare(data_dir: Path) -> str:
     database = open_database(f"sqlite:///{data_dir / 'control.sqlite'}")
     with database.write() as connection:
         accounts.create(connection, accounts.new("bench"), "benchmark")
-        _, key = keys.create(connection, keys.ensure_secret(connection, data_dir), "bench", "benchmark", 100_000_000)
+        row, key = keys.create(connection, keys.ensure_secret(connection, data_dir), "bench", "benchmark")
+        for subject, name in LIMITED:
+            limits.assign(connection, subject, name or row.id, EVERY_LIMIT, "benchmark", [MODEL])
     database.close()
     return key
 
