@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
@@ -63,7 +64,9 @@ class Hands:
 
     def sees(self, words: str) -> None:
         """Wait until the page says something."""
-        WebDriverWait(self.chrome, 15).until(lambda chrome: words in chrome.find_element(By.TAG_NAME, "body").text)
+        # A page that is replaced while it is read is read again.
+        wait = WebDriverWait(self.chrome, 15, ignored_exceptions=[StaleElementReferenceException])
+        wait.until(lambda chrome: words in chrome.find_element(By.TAG_NAME, "body").text)
 
     def focus(self) -> Any:
         """Return the focused element."""
