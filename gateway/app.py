@@ -11,7 +11,7 @@ import dataclasses
 import logging
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -37,6 +37,7 @@ from gateway.ledger import metric_files, secret
 from gateway.ledger.control import ControlState
 from gateway.ledger.errors import LedgerError
 from gateway.ledger.identifiers import uuid7
+from gateway.ledger.registry import Student
 from gateway.ledger.spool import SpoolWriter
 from gateway.limits.leases import LeasedLimiter
 from gateway.limits.queue import LANES, FairQueue
@@ -78,9 +79,10 @@ class Worker:
         self._models = threading.Lock()  # the control state and the settings file change them, on two threads
         self._draining = False
         self._adequacy = AdequacyFiles()
-        self.catalogue: Catalogue = build_catalogue(settings, (), self.fleet, self._adequacy)
-        self._context_lengths = {model.name: model.context_length for model in settings.models}
-        self._places = Places({}, settings.limits.forward_priority)
+        self._context_lengths: dict[str, int] = {}
+        self.catalogue: Catalogue
+        self._places = Places({})
+        self._use_models(settings, ())
         self.control = ControlFollower(settings.database_url, settings.gateway.snapshot_max_age_s, self._on_load)
         self.recorder = Recorder(
             self._open_spool,
@@ -161,23 +163,28 @@ class Worker:
         self._reporter.adopted(file, adoption)
 
     def _take_over(self, settings: Settings) -> None:
-        self.catalogue = build_catalogue(settings, self.control.students, self.fleet, self._adequacy)
+        self._use_models(settings, self.control.students)
         self.pipeline = dataclasses.replace(self.pipeline, settings=settings.gateway)
         self.control.max_age_s = settings.gateway.snapshot_max_age_s
         self.settings = settings
 
     def _on_load(self, state: ControlState) -> None:
-        of_students = {student.reference: student.context_length for student in state.students}
         with self._models:
-            self._context_lengths = {m.name: m.context_length for m in self.settings.models} | of_students
-            self._places = Places(self._queues(), self.settings.limits.forward_priority)
             self.fleet.drain(state.drained)
-            self.catalogue = build_catalogue(self.settings, state.students, self.fleet, self._adequacy)
+            self._use_models(self.settings, state.students)
 
-    def _queues(self) -> dict[str, FairQueue]:
+    def _use_models(self, settings: Settings, students: Sequence[Student]) -> None:
+        """Take over the models of settings and registry, wherever they are known; what is new is complete first."""
+        catalogue = build_catalogue(settings, students, self.fleet, self._adequacy)
+        of_students = {student.reference: student.context_length for student in students}
+        self._context_lengths = {model.name: model.context_length for model in settings.models} | of_students
+        self._places = Places(self._queues(settings), settings.limits.forward_priority)
+        self.catalogue = catalogue
+
+    def _queues(self, settings: Settings) -> dict[str, FairQueue]:
         """Return the queues of the models that have a bound; those there were go on."""
-        limits, bound = self.settings.limits, self.settings.gateway.max_in_flight
-        own = {model.name: model.max_in_flight for model in self.settings.models}
+        limits, bound = settings.limits, settings.gateway.max_in_flight
+        own = {model.name: model.max_in_flight for model in settings.models}
         bounds = {name: own.get(name) or bound for name in self._context_lengths}
         return {
             name: self._places.queues.get(name) or FairQueue(bound, limits.queue_length, limits.queue_wait_s)

@@ -6,7 +6,12 @@ packages contribute through the entry point group `spiritsafe.commands`.
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
+import threading
 from collections.abc import Iterator, MutableMapping
+from contextlib import suppress
 from importlib.metadata import EntryPoint, entry_points
 
 import click
@@ -92,5 +97,30 @@ def main() -> None:
     """
 
 
+def run() -> None:
+    """Run the command line as a process of its own, and end it.
+
+    pyarrow's threads call into Python (deltalake reads files there), and one that does so while the interpreter is
+    being taken down aborts the process with SIGABRT or hangs it: with pyarrow loaded the process ends before that.
+    """
+    status = 0
+    try:
+        main()
+    except SystemExit as ended:
+        if isinstance(ended.code, str):
+            click.echo(ended.code, err=True)
+        status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    if "pyarrow" not in sys.modules:
+        sys.exit(status)
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # a reader that has gone
+            stream.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
-    main()
+    run()

@@ -95,7 +95,7 @@ class Pipeline:
         candidate = self._route(exchange, request, diverted)
         plan = self.admission.plan(exchange, state.limits)
         if plan is not None:
-            request = await self.admission.reserve(exchange, request, plan)
+            request = exchange.request = await self.admission.reserve(exchange, request, plan)
         with call.presence(), self.in_flight.hold(exchange.account.name, exchange.headers):
             queue = self.admission.queue_of(exchange)
             request = self.admission.with_priority(exchange, request)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,17 +35,17 @@ def traffic() -> None:
 def tail(context: Context, follow: bool, account: str | None, limit: int) -> None:
     """Print the newest records, oldest of them first; with --json each as the documented record."""
     lake = Lake(context.settings.data_dir / "lake" / "traffic")
+    # A KeyboardInterrupt that arrives inside a clean-up is lost; a handler hears every Ctrl-C.
+    ended = threading.Event()
+    if follow:
+        signal.signal(signal.SIGINT, lambda _number, _frame: ended.set())
     version = lake.version()
     _show(context, newest(lake, limit, account))
-    try:
-        while follow:
-            rows, version = lake.follow(version)
-            if account is not None:
-                rows = rows.filter(pc.field("account") == account)
-            _show(context, [from_row(row) for row in rows.sort_by("time").to_pylist()])
-            time.sleep(POLL_S)
-    except KeyboardInterrupt:
-        pass  # The way to end it.
+    while follow and not ended.wait(POLL_S):
+        rows, version = lake.follow(version)
+        if account is not None:
+            rows = rows.filter(pc.field("account") == account)
+        _show(context, [from_row(row) for row in rows.sort_by("time").to_pylist()])
 
 
 @traffic.command()

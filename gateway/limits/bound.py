@@ -77,7 +77,7 @@ def _prompts(prompt: object) -> int:
 
 
 def _prompt_tokens(request: InferenceRequest, context_length: int) -> int:
-    messages = request.body.get("messages")
+    messages = request.subject.get("messages")
     if not isinstance(messages, list):
         return len(request.raw)
     if any(_has_media(message.get("content")) for message in messages):

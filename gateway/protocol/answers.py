@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from typing import Any
 
 import orjson
@@ -20,7 +21,7 @@ from gateway.errors import (
 Usage = dict[str, int | None]
 
 
-class Answer:
+class Answer(ABC):
     """Collects what a backend answered. Of several choices the text of the first is kept, and their number.
 
     `prompt_tokens` is what the backend said of the prompt before the end; `content_chunks` is what counting has to go
@@ -37,12 +38,12 @@ class Answer:
         self._reasoning: list[str] = []
 
     def add_chunk(self, chunk: dict[str, Any]) -> bool:
-        """Take an event of a stream; True when it has content that a client would see."""
-        raise NotImplementedError
+        """Take an event of a stream; True when it has content that a client would see. Not all endpoints stream."""
+        return False
 
+    @abstractmethod
     def add_whole(self, body: dict[str, Any]) -> None:
         """Take an answer that was not streamed."""
-        raise NotImplementedError
 
     @property
     def usage(self) -> dict[str, Any] | None:
@@ -71,8 +72,9 @@ class Answer:
         if isinstance(reasoning, str):
             self._reasoning.append(reasoning)
 
+    @abstractmethod
     def _exact(self, reported: dict[str, Any]) -> Usage:
-        raise NotImplementedError
+        """Return the backend's count in the record's terms; None for what it does not say."""
 
     def _calls(self) -> list[dict[str, Any]]:
         return []

@@ -8,6 +8,7 @@ body are bounded too.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -15,6 +16,8 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from gateway.errors import InternalError
+from gateway.ledger.identifiers import uuid7
 from gateway.protocol.call import Call, HeaderList
 
 KEEP_ALIVE_S = 75
@@ -23,6 +26,8 @@ READER_TIMEOUT_S = 60.0  # for a client that takes nothing of its answer
 LEFTOVER_TIMEOUT_S = 30.0  # for the rest of a body that was answered before its end
 CHECK_S = 1.0  # how often a connection looks at its deadlines: a timer for each request would cost more than the check
 BACKLOG = 2048
+
+logger = logging.getLogger(__name__)
 
 Handler = Callable[[Call], Coroutine[Any, Any, None]]
 Finder = Callable[[bytes, bytes], Handler | None]
@@ -199,7 +204,22 @@ class GatewayProtocol(HttpToolsProtocol):
         self._current = call
         task = call.task = self.loop.create_task(handler(call))
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        task.add_done_callback(lambda task: self._ended(task, call))
+
+    def _ended(self, task: asyncio.Task[Any], call: Call) -> None:
+        """Leave no client without an answer: a handler that failed, or was cancelled at the end, did not give one."""
+        self.tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            logger.error("a handler failed", exc_info=error)
+        if call.response_complete or self.transport.is_closing():
+            return
+        if call.started:
+            self.transport.close()
+        else:
+            failure = InternalError(uuid7())
+            call.keep_alive = False
+            call.answer(failure.status, [], failure.encoded())
 
     # --- the clock ---
 
