@@ -6,6 +6,8 @@ BIN := .venv/bin
 QUICK := not slow and not browser and not prometheus
 
 export PYTHON
+# Without bytecode every process of every test compiles all of it again.
+unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -76,7 +78,7 @@ lint: setup ## style, types and import rules
 
 .PHONY: check
 check: lint ## lint and the unit tests: under a minute, no models
-	$(BIN)/pytest -q -m "$(QUICK)"
+	$(BIN)/pytest -q -m "$(QUICK)" -n 3 --dist loadfile --hypothesis-profile quick
 
 .PHONY: test
 test: setup-all ## every test, with real models, training, browser and Prometheus

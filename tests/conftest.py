@@ -3,6 +3,7 @@
 With `SPIRITSAFE_REQUIRE_SYSTEM=1`, as in `.ci/run`, it fails instead, so that CI never passes by skipping.
 """
 
+import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import argon2
 import pytest
 
 from gateway.ledger import operators
+from tests import properties as properties  # registers the profiles before one of them is loaded
 
 REAL_HASHER = operators.HASHER
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,6 +26,17 @@ def cheap_passwords() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(operators, "HASHER", argon2.PasswordHasher.from_parameters(argon2.profiles.CHEAPEST))
         yield
+
+
+def pytest_collection() -> None:
+    """What collecting makes stays; looking through it for garbage again and again is a tenth of a run."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Set it aside for good."""
+    gc.freeze()
+    gc.enable()
 
 
 def _lack(reason: str) -> NoReturn:

@@ -19,8 +19,9 @@ from dashboards.console.headers import SecurityHeaders
 from dashboards.console.sessions import COOKIE
 from dashboards.console.visit import Console
 from gateway.ledger import audit, operators
-from gateway.ledger.database import Database, open_database
+from gateway.ledger.database import Database
 from gateway.settings import Settings
+from tests.control_plane import fresh
 from tests.dashboards import seed
 
 
@@ -65,7 +66,7 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Furnished:
     """Fill a house; every test works on a copy of it."""
     folder = tmp_path_factory.mktemp("furnished") / "data"
     settings = seed.settings_in(folder)
-    database = open_database(settings.database_url)
+    database = fresh(settings.database_url)
     seed.people(database)
     found = seed.house(settings, database)
     database.close()
@@ -104,7 +105,7 @@ def app(settings: Settings, database: Database) -> FastAPI:
 def empty_app(tmp_path: Path) -> Iterator[FastAPI]:
     """Build the console of a house on its first day: two operators and nothing else."""
     settings = seed.settings_in(tmp_path / "empty")
-    opened = open_database(settings.database_url)
+    opened = fresh(settings.database_url)
     seed.people(opened)
     application = FastAPI(openapi_url=None)
     mount(application, settings, opened)

@@ -12,7 +12,8 @@ from detector.alerting import Alerting
 from detector.observations import Observation, observe
 from detector.watch import Watch
 from gateway.ledger import accounts, alerts, enforcement
-from gateway.ledger.database import Database, open_database
+from gateway.ledger.database import Database
+from tests.control_plane import fresh
 from tests.detector import histories
 
 NAME = "harvester"
@@ -21,7 +22,7 @@ NAME = "harvester"
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
     """Return a control plane that knows the account."""
-    opened = open_database(f"sqlite:///{tmp_path / 'control.sqlite'}")
+    opened = fresh(f"sqlite:///{tmp_path / 'control.sqlite'}")
     with opened.write() as connection:
         accounts.create(connection, accounts.new(NAME), "test")
     yield opened

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from detector.commands import alerts, detector
 from detector.service import Service, lake_path
 from gateway.ledger import accounts, operators
-from gateway.ledger.database import open_database
 from gateway.settings import load_settings
+from tests.control_plane import fresh
 from tests.detector import histories
 from tests.detector.histories import Record
 
@@ -39,7 +39,7 @@ def config(tmp_path_factory: pytest.TempPathFactory, scene_rows: list[Record]) -
     settings = load_settings(file, {})
     rows = [row for row in scene_rows if row["account"] in ("harvester", "rag")]
     histories.fill_lake(lake_path(settings), rows)
-    database = open_database(settings.database_url)
+    database = fresh(settings.database_url)
     with database.write() as connection:
         for name in ("harvester", "rag"):
             accounts.create(connection, accounts.new(name), "test")

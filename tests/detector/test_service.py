@@ -11,9 +11,10 @@ import pytest
 
 from detector.service import PROCESS, Service, lake_path
 from gateway.ledger import accounts, alerts, metric_files
-from gateway.ledger.database import Database, open_database
+from gateway.ledger.database import Database
 from gateway.ledger.lake import Lake
 from gateway.settings import DetectorSettings, Settings, load_settings
+from tests.control_plane import fresh
 from tests.detector import histories
 from tests.detector.histories import Record
 
@@ -28,7 +29,7 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def database(settings: Settings) -> Iterator[Database]:
     """Return a control plane that knows the scene's harvester and chat app."""
-    opened = open_database(settings.database_url)
+    opened = fresh(settings.database_url)
     with opened.write() as connection:
         for name in ("harvester", "chat"):
             accounts.create(connection, accounts.new(name), "test")

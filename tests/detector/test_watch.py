@@ -54,11 +54,13 @@ def test_the_history_alone_flags_nobody(scene: list[Observation]) -> None:
     assert watch.suspects() == []
 
 
+@pytest.mark.slow
 def test_no_ordinary_account_of_the_zoo_is_flagged(flagged: dict[str, int]) -> None:
     """Eleven kinds of ordinary accounts, look-alikes of every way of harvesting, raise no alert."""
     assert {name for name in flagged if name.startswith("ordinary-")} == set()
 
 
+@pytest.mark.slow
 def test_nearly_all_naive_harvesters_of_the_zoo_are_flagged(zoo: list[Observation], flagged: dict[str, int]) -> None:
     """Bulk, resampled, log-probability, chain-of-thought and slow collections are flagged, most within 250 requests."""
     names = {seen.account for seen in zoo if seen.account.startswith("harvest-")}
@@ -67,6 +69,7 @@ def test_nearly_all_naive_harvesters_of_the_zoo_are_flagged(zoo: list[Observatio
     assert len(early) >= len(names) - 2
 
 
+@pytest.mark.slow
 def test_a_slow_drip_adds_up(flagged: dict[str, int]) -> None:
     """A dozen requests a day are flagged too: evidence does not depend on pace."""
     assert flagged["harvest-drip"] <= 250

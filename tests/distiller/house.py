@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import random
-import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from gateway.ledger import accounts, consents
-from gateway.ledger.database import Database, open_database
+from gateway.ledger.database import Database
 from gateway.ledger.fingerprint import complete, task_skeleton
 from gateway.ledger.identifiers import to_rfc3339
 from gateway.ledger.lake import Lake
 from gateway.ledger.traffic import to_table
 from gateway.settings import Settings, load_settings
+from tests.control_plane import fresh
 from tests.gateway.ledger.adequacy_tasks import TASKS, draws
 
 BEGIN = datetime(2026, 11, 1, 8, tzinfo=UTC)
@@ -37,9 +36,7 @@ class House:
             'licence = "Apache-2.0"\ndistillable = true\n'
         )
         self.settings: Settings = load_settings(self.file, {})
-        self.settings.data_dir.mkdir()
-        (self.settings.data_dir / "control.sqlite").write_bytes(_migrated())
-        self.database: Database = open_database(self.settings.database_url)
+        self.database: Database = fresh(self.settings.database_url)
         self.lake = Lake(self.settings.data_dir / "lake" / "traffic")
         with self.database.write() as connection:
             for name in ("shop", "other"):
@@ -49,14 +46,6 @@ class House:
     def log(self, records: Sequence[dict[str, Any]]) -> None:
         """Put records into the lake."""
         self.lake.append(to_table([complete(record) for record in records]))
-
-
-@functools.cache
-def _migrated() -> bytes:
-    """A control plane with its schema and no rows; making it is the slowest part of a house."""
-    with tempfile.TemporaryDirectory() as folder:
-        open_database(f"sqlite:///{folder}/control.sqlite").close()
-        return Path(folder, "control.sqlite").read_bytes()
 
 
 def label(text: str) -> str:

@@ -87,9 +87,8 @@ def answering(right_share: float) -> Callable[[Received], Script]:
     return script
 
 
-@pytest.mark.parametrize(
-    ("share", "state"), [(0.99, "candidate"), pytest.param(0.3, "refused", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("share", "state"), [(0.99, "candidate"), (0.3, "refused")])
 def test_from_requests_to_a_card(tmp_path: Path, share: float, state: str) -> None:
     """A good student ends as a candidate with a card that names its rows and rights; a bad one has none."""
     with fake_vllm() as models:

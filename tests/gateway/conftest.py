@@ -18,11 +18,12 @@ from openai import OpenAI
 
 from gateway.app import create_app, server_config
 from gateway.ledger import accounts, keys
-from gateway.ledger.database import Database, open_database
+from gateway.ledger.database import Database
 from gateway.ledger.frames import Kind
 from gateway.ledger.spool import read_segment, segments
 from gateway.protocol.listener import listen
 from gateway.settings import GatewaySettings, ModelSettings, Settings
+from tests.control_plane import fresh
 from tests.fakes import FakeVllm, fake_vllm
 
 
@@ -98,7 +99,7 @@ def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> None:
 @contextmanager
 def running_gateway(settings: Settings) -> Iterator[RunningGateway]:
     """Serve with these settings inside the block."""
-    database = open_database(settings.database_url)
+    database = fresh(settings.database_url)
     with database.read() as connection:
         keys.ensure_secret(connection, settings.data_dir)
     listener = listen("127.0.0.1", 0)
@@ -110,7 +111,8 @@ def running_gateway(settings: Settings) -> Iterator[RunningGateway]:
     eventually(lambda: server.started)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     try:
-        with httpx.Client(base_url=url, timeout=20) as http:
+        # No TLS is spoken here, and reading the authorities' certificates takes longer than the rest.
+        with httpx.Client(base_url=url, timeout=20, verify=False) as http:
             yield RunningGateway(settings, url, database, app.state.worker, http)
     finally:
         server.should_exit = True

@@ -42,6 +42,7 @@ def post(house: RunningGateway, key: str) -> httpx.Response:
     return house.http.post("/v1/chat/completions", headers={"authorization": f"Bearer {key}"}, json=BODY)
 
 
+@pytest.mark.slow
 def test_a_suspension_by_another_process_binds_within_a_second(house: RunningGateway) -> None:
     """403 with neutral text within a second, for that account only, recorded; it ends by itself at its time."""
     key, other = house.key("harvester"), house.key()

@@ -351,6 +351,7 @@ def test_a_worker_without_its_spool_slot_says_so(tmp_path: Path, vllm: FakeVllm)
             assert ask(house, key, model="teacher").status_code == 503
 
 
+@pytest.mark.slow
 def test_a_worker_is_light() -> None:
     """What only migrations, the lake and the detector need is not loaded: pyarrow alone takes 25 MB of every worker."""
     code = "import sys, gateway.app; print(*sys.modules)"

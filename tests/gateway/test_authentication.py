@@ -13,8 +13,9 @@ from gateway.authentication import ControlFollower, authenticate
 from gateway.errors import NoControlState, Unauthenticated
 from gateway.ledger import accounts, keys
 from gateway.ledger.control import ControlState, load
-from gateway.ledger.database import Database, open_database
+from gateway.ledger.database import Database
 from gateway.ledger.identifiers import now
+from tests.control_plane import fresh
 
 SECRET = b"s" * 32
 
@@ -22,7 +23,7 @@ SECRET = b"s" * 32
 @pytest.fixture
 def database(tmp_path: Path) -> Database:
     """A control plane with one account."""
-    database = open_database(f"sqlite:///{tmp_path / 'control.sqlite'}")
+    database = fresh(f"sqlite:///{tmp_path / 'control.sqlite'}")
     with database.write() as connection:
         accounts.create(connection, accounts.new("acme"), "test")
     return database
@@ -152,7 +153,7 @@ def test_a_control_plane_that_comes_back_is_followed_again(database: Database, t
     following.poll()
     (tmp_path / "aside").rename(tmp_path / "copy")
     (tmp_path / "control.sqlite").write_bytes((tmp_path / "copy").read_bytes())
-    restored = open_database(database.url)
+    restored = fresh(database.url)
     _, text = make_key(restored)
     following.poll()
     assert authenticate(headers(f"Bearer {text}"), SECRET, following.current(), now())[0].name == "acme"

@@ -14,9 +14,9 @@ from click.testing import CliRunner, Result
 
 from gateway.cli import BUILT_IN, main
 from gateway.ledger import accounts, operators, registry
-from gateway.ledger.database import open_database
 from gateway.ledger.identifiers import now
 from gateway.settings import load_settings
+from tests.control_plane import fresh
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def config(tmp_path: Path) -> Path:
     file.write_text(
         'data_dir = "data"\n[[models]]\nname = "teacher"\nrole = "teacher"\nbackends = ["http://127.0.0.1:1"]\n'
     )
-    database = open_database(load_settings(file, {}).database_url)
+    database = fresh(load_settings(file, {}).database_url)
     candidate = registry.Student(
         *("tickets", 1, "tickets", "chat.completions", "ab", "f" * 64, "teacher", "students/x", "candidate", now()),
         *(10, 2048, "Apache-2.0", {}),
@@ -83,7 +83,7 @@ def test_an_unknown_command_is_an_error() -> None:
 def test_an_operator_is_shown_its_secrets_once(config: Path) -> None:
     """The password and the token that are printed work; the list shows neither."""
     made = rows(config, "operators", "create", "ada")[0]
-    database = open_database(load_settings(config, {}).database_url)
+    database = fresh(load_settings(config, {}).database_url)
     with database.read() as connection:
         assert operators.by_password(connection, "ada", made["password"]) is not None
         by_token = operators.by_token(connection, made["token"])

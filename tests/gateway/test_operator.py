@@ -14,8 +14,9 @@ from prometheus_client import CollectorRegistry, Counter
 
 from gateway import operator
 from gateway.ledger import accounts, alerts, metric_files
-from gateway.ledger.database import Database, open_database
+from gateway.ledger.database import Database
 from gateway.settings import OperatorSettings, Settings
+from tests.control_plane import fresh
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def database(settings: Settings) -> Iterator[Database]:
     """Its control plane."""
-    database = open_database(settings.database_url)
+    database = fresh(settings.database_url)
     yield database
     database.close()
 

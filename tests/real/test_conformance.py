@@ -86,7 +86,7 @@ def test_every_sdk_on_every_endpoint(house: RealHouse, sdk: Sdk, require_environ
 def test_a_client_that_leaves_frees_vllm(house: RealHouse, path: str, stream: bool) -> None:
     """Streamed or not, a client that leaves ends the generation: nothing runs on in vLLM.
 
-    Anthropic's form can't be made to go on for long; there the scripted vLLM shows it (tests/gateway/test_endpoints.py).
+    Anthropic's form can't be made to go on for long: tests/gateway/test_endpoints.py shows it with the scripted vLLM.
     """
     wait_for(lambda: house.vllm_running() == 0, 30, "vLLM was not idle before the test")
     body = json.dumps(LONG[path] | {"model": "teacher", "stream": stream, "ignore_eos": True}).encode()

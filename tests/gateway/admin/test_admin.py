@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from gateway.admin import create_app
+from gateway.admin.access import Surroundings
 from gateway.ledger import accounts, alerts, enforcement, house_status, keys, operators, registry, snapshots
-from gateway.ledger.database import Database, open_database
+from gateway.ledger.database import Database
 from gateway.ledger.house_status import HouseStatus, ProcessStatus
 from gateway.ledger.identifiers import now
 from gateway.ledger.lake import Lake
 from gateway.ledger.traffic import to_table
 from gateway.settings import ModelSettings, Settings
+from tests.control_plane import fresh
 
 TEACHER = ModelSettings("teacher", backends=("http://127.0.0.1:8001",), input_price=1.0, output_price=3.0)
 
@@ -58,7 +61,7 @@ class Api:
 def installation(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
     """A control plane with two operators and the account org-1, and their tokens; made once, for it is slow."""
     file = tmp_path_factory.mktemp("installation") / "control.sqlite"
-    database = open_database(f"sqlite:///{file}")
+    database = fresh(f"sqlite:///{file}")
     with database.write() as connection:
         tokens = {name: operators.create(connection, name, "correct horse", "test")[1] for name in ("ada", "bela")}
         accounts.create(connection, accounts.new("org-1"), "test")
@@ -66,14 +69,21 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[s
     return file, tokens
 
 
+@pytest.fixture(scope="module")
+def application() -> FastAPI:
+    """The API's application, made once; each test gives it a house."""
+    return create_app(Settings(), Database("sqlite://"))
+
+
 @pytest.fixture
-def api(tmp_path: Path, installation: tuple[Path, dict[str, str]]) -> Iterator[Api]:
+def api(tmp_path: Path, installation: tuple[Path, dict[str, str]], application: FastAPI) -> Iterator[Api]:
     """The API of a copy of that installation, with a teacher declared."""
     file, tokens = installation
     shutil.copy(file, tmp_path)
     settings = Settings(data_dir=tmp_path, models=(TEACHER,))
     database = Database(settings.database_url)
-    yield Api(TestClient(create_app(settings, database)), database, settings, tokens)
+    application.state.surroundings = Surroundings(settings, database)
+    yield Api(TestClient(application), database, settings, tokens)
     database.close()
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gateway.settings import DEFAULT_TEXT
+from tests.control_plane import fresh
 from tests.gateway.commands.cli import Cli
 
 
@@ -17,4 +18,6 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
         monkeypatch.delenv(name, raising=False)
     file = tmp_path / "spiritsafe.toml"
     file.write_text(DEFAULT_TEXT)
-    return Cli(file)
+    cli = Cli(file)
+    fresh(cli.settings.database_url).close()
+    return cli

@@ -27,6 +27,7 @@ from gateway.fleet.connection import HttpResponse, UpstreamClient, _Connection
 from gateway.fleet.upstream import Deadline
 from tests.fakes import Drop, FakeVllm, Hang, Wait, fake_vllm, framed, response, stream_head
 from tests.gateway.conftest import eventually
+from tests.properties import examples
 
 
 @pytest_asyncio.fixture
@@ -241,7 +242,7 @@ async def test_tls(client: UpstreamClient, tmp_path: Path, monkeypatch: pytest.M
     server.close()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(data=st.data())
 def test_whatever_a_server_sends(data: st.DataObject) -> None:
     """Mutilated answers, cut anywhere, are an answer or an upstream error, at once; nothing else comes out."""

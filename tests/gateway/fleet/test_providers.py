@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,8 @@ from gateway.settings import ModelSettings, Settings, SettingsError
 from tests.fakes import FakeVllm, Hang, Script, error_response, fake_vllm, framed, response, stream_head
 from tests.gateway.conftest import RunningGateway, eventually, running_gateway
 
-pytest.importorskip("litellm", reason="needs the extra `litellm`")
+# Looked for and not imported, which would take every run of any test seconds.
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("litellm") is None, reason="needs the extra `litellm`")
 
 HI: list[Any] = [{"role": "user", "content": "hi"}]
 SECRET = "sk-of-the-provider"

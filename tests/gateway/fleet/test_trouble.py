@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from gateway.settings import BackendSettings, ModelSettings, Settings
 from tests.fakes import FakeVllm, Received, Script, Wait, chat_answer, fake_vllm, response
 from tests.gateway.conftest import RunningGateway, eventually, running_gateway, settings_for
 
+pytestmark = pytest.mark.slow
 BUSY = response(b'{"error": {"message": "full"}}', 429, extra="retry-after: 1\r\n")
 
 

@@ -13,9 +13,9 @@ from gateway.house import House, HouseError, building
 from gateway.house.building import locked
 from gateway.house.narrator import Narrator
 from gateway.ledger import registry
-from gateway.ledger.database import open_database
 from gateway.ledger.identifiers import now
 from gateway.settings import GatewaySettings, ModelSettings, OperatorSettings, Settings
+from tests.control_plane import fresh
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_a_name_means_one_model(settings: Settings) -> None:
         *("teacher", 1, "tickets", "chat.completions", "ab", "f" * 64, "teacher", "x", "trained", now()),
         *(10, 2048, "Apache-2.0", {}),
     )
-    database = open_database(settings.database_url)
+    database = fresh(settings.database_url)
     with database.write() as connection:
         registry.add(connection, student, "test")
     database.close()

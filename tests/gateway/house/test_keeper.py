@@ -26,6 +26,8 @@ from gateway.settings import VllmSettings
 from tests.gateway.house.stand_in_vllm import make_model, make_python
 from tests.gateway.house.waiting import is_alive
 
+pytestmark = pytest.mark.slow
+
 
 class Watched:
     """A kept service and everything that was said about it."""
@@ -119,7 +121,6 @@ def model(tmp_path: Path) -> ModelService:
     return ModelService(VllmServer("m", Path("weights"), free_port(), 2048, settings, tmp_path), tmp_path / "m.log")
 
 
-@pytest.mark.slow
 async def test_a_silent_model_is_started_again(
     watch: Watch, model: ModelService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,7 +141,6 @@ async def test_a_silent_model_is_started_again(
     await watched.until(lambda status: status.state == "ready" and status.pid != first.pid)
 
 
-@pytest.mark.slow
 async def test_a_slow_start_ends(watch: Watch, model: ModelService, tmp_path: Path) -> None:
     """A server that is not ready in time is ended, and the setting that would give it more is named."""
     make_model(tmp_path / "weights", sleep=60)
@@ -151,7 +151,6 @@ async def test_a_slow_start_ends(watch: Watch, model: ModelService, tmp_path: Pa
     assert not is_alive(watched.history[0].pid or 0)
 
 
-@pytest.mark.slow
 async def test_a_student_finds_another_port(watch: Watch, model: ModelService) -> None:
     """A student whose port was taken meanwhile is served on another one."""
     with socket.create_server(("127.0.0.1", model.server.port)):

@@ -15,6 +15,7 @@ from gateway.house import process
 from gateway.house.process import Process, Program, Watchdog, rotate
 from tests.gateway.house.waiting import eventually, is_alive
 
+pytestmark = pytest.mark.slow
 PARENT = textwrap.dedent("""
     import asyncio, sys
     from pathlib import Path

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from gateway.ledger.database import Database, open_database
+from gateway.ledger.database import Database
 from gateway.settings import Settings
+from tests.control_plane import fresh
 
 
 @pytest.fixture
@@ -18,19 +18,9 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(data_dir=tmp_path / "data")
 
 
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file of a control plane in which nothing is yet, migrated once for all tests that want one."""
-    file = tmp_path_factory.mktemp("migrated") / "control.sqlite"
-    open_database(f"sqlite:///{file}").close()
-    return file
-
-
 @pytest.fixture
-def database(settings: Settings, migrated: Path) -> Iterator[Database]:
+def database(settings: Settings) -> Iterator[Database]:
     """A control plane of the test's own."""
-    settings.data_dir.mkdir()
-    shutil.copy(migrated, settings.data_dir / "control.sqlite")
-    database = open_database(settings.database_url)
+    database = fresh(settings.database_url)
     yield database
     database.close()

@@ -121,9 +121,9 @@ def test_open_and_confirmed_alerts_bar_training(connection: sa.Connection) -> No
 def test_measures_replace_each_other_and_end(connection: sa.Connection) -> None:
     """One measure at a time; it ends by itself or by a person, and its history stays."""
     enforcement.impose(connection, "app", "suspend", "ann", "first")
-    second = enforcement.impose(connection, "app", "suspend", "ann", "second", timedelta(milliseconds=5))
+    second = enforcement.impose(connection, "app", "suspend", "ann", "second", timedelta(seconds=0.3))
     assert enforcement.in_force(connection) == {"app": second}
-    time.sleep(0.02)
+    time.sleep(max(0.0, (second.until - now()).total_seconds()) + 0.01)
     assert enforcement.in_force(connection) == {}
     assert enforcement.clear(connection, "app", "ann", "nothing to clear") == 0
     enforcement.impose(connection, "app", "suspend", "ann", "third")

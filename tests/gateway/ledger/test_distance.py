@@ -13,6 +13,9 @@ from gateway.ledger.distance import FAR, Distance, conformal_quantile
 from gateway.ledger.errors import Corrupt, InvalidValue
 from tests.gateway.ledger.adequacy_tasks import FOREIGN, TASKS, Draw, draws, foreign
 
+QUICK = "hosting tickets"  # the others are fitted by `make test`
+OTHERS = [task for task in TASKS if task != QUICK]
+
 
 def fitted(draw: Draw, rows: int = 400, seed: int = 1) -> tuple[Distance, list[str]]:
     """A distance calibrated on 200 rows, and 300 further fresh texts."""
@@ -25,7 +28,7 @@ def hosting() -> Distance:
     return fitted(TASKS["hosting tickets"])[0]
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [QUICK, *(pytest.param(task, marks=pytest.mark.slow) for task in OTHERS)])
 def test_accepts_fresh_rows_and_refuses_foreign_ones(task: str) -> None:
     """On each of five tasks most fresh texts are near, and of 220 foreign ones at most 5 % are."""
     distance, fresh = fitted(TASKS[task])
@@ -42,6 +45,7 @@ def test_refuses_a_ticket_of_another_trade(hosting: Distance) -> None:
     assert sum(hosting.distance(text) <= hosting.threshold for text in near) <= 5
 
 
+@pytest.mark.slow
 def test_holds_its_coverage_over_many_calibrations() -> None:
     """Over 40 independent calibrations the mean share of accepted fresh rows is at least 94 %."""
     texts = draws(TASKS["hotel reviews"], 3000, 2)
@@ -62,6 +66,7 @@ def test_conformal_quantile_is_the_rank_of_the_literature() -> None:
         conformal_quantile([1.0] * 18)
 
 
+@pytest.mark.slow
 def test_costs_less_than_a_millisecond() -> None:
     """At 1,000 reference rows a text takes less than 1 ms of CPU at the median."""
     distance, fresh = fitted(TASKS["hosting tickets"], rows=1000)

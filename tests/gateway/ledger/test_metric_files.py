@@ -69,6 +69,7 @@ def samples(text: str) -> dict[str, float]:
 REQUESTS = 'requests_total{model=a "quoted" name}'
 
 
+@pytest.mark.slow
 def test_totals_survive_a_killed_process(tmp_path: Path, publishers: list[Publisher]) -> None:
     """A process killed at any time leaves its counters and histograms in the sum, once, however often it is read."""
     publishers += [Publisher(tmp_path, "gateway-w0", 2), Publisher(tmp_path, "gateway-w1", 3)]

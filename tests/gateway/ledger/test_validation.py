@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gateway.ledger.identifiers import from_rfc3339
 from gateway.ledger.validation import SCHEMA_FILE, validate
 from tests.gateway.ledger.records import record
+from tests.properties import examples
 
 _FORMATS = jsonschema.FormatChecker(formats=())
 
@@ -130,7 +131,7 @@ _JSON = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(st.sampled_from(sorted(_FULL)), _JSON)
 def test_any_value_in_any_field_is_judged_as_the_schema_does(name: str, value: object) -> None:
     """The compiled checks accept exactly what a full validator accepts."""

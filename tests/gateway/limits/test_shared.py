@@ -22,6 +22,7 @@ from tests.checks import Clock, Subject, check_limiter
 from tests.conftest import ROOT
 from tests.gateway.conftest import eventually
 from tests.gateway.limits.together import NEVER_S, SPENT_AND_KILLED, STEPS, House, Step
+from tests.properties import examples
 
 
 def subject(folder: Path, workers: int = 1, clock: Clock | None = None) -> Subject:
@@ -86,6 +87,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Worker]]:
         worker.kill()
 
 
+@pytest.mark.slow
 def test_workers_share_a_limit_exactly(start: Callable[..., Worker]) -> None:
     """Two processes let a budget's hundred requests through between them, and not one more."""
     first, second = start(usd_month=100), start(usd_month=100)
@@ -98,6 +100,7 @@ def test_workers_share_a_limit_exactly(start: Callable[..., Worker]) -> None:
     assert not first.do("reserve 0 1")
 
 
+@pytest.mark.slow
 def test_a_killed_worker_gives_back_what_it_held(start: Callable[..., Worker]) -> None:
     """Slots, tokens and money of open reservations come back in a second; what was spent stays spent, exactly."""
     limits = {"usd_day": 1000, "parallel": 5, "tpm": 1000}
@@ -114,6 +117,7 @@ def test_a_killed_worker_gives_back_what_it_held(start: Callable[..., Worker]) -
     assert other.do("reserve 0 910")
 
 
+@pytest.mark.slow
 def test_budgets_survive_all_workers(start: Callable[..., Worker]) -> None:
     """What was spent is known after every process was killed."""
     worker = start(usd_day=1000)
@@ -152,7 +156,7 @@ def test_the_file_is_reused_when_it_is_full(tmp_path: Path, monkeypatch: pytest.
 
 @example(steps=SPENT_AND_KILLED)
 @given(steps=STEPS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_two_workers_never_overspend(steps: list[Step]) -> None:
     """Whatever two workers do, and wherever one is killed: never more than the limit, and in the end all is there."""
     with tempfile.TemporaryDirectory() as folder, asyncio.Runner() as runner:
@@ -173,6 +177,7 @@ def test_two_workers_never_overspend(steps: list[Step]) -> None:
         house.end()
 
 
+@pytest.mark.slow
 def test_workers_at_full_speed(start: Callable[..., Worker]) -> None:
     """Two processes that reserve and settle as fast as they can spend all of a budget and not a bit more."""
     workers = [start(usd_day=200_000) for _ in range(2)]

@@ -37,6 +37,7 @@ async def test_the_settings_choose(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         open_store(together)
 
 
+@pytest.mark.slow
 def test_a_gateway_without_its_store(tmp_path: Path, own_vllm: FakeVllm) -> None:
     """Budgets are 503 with a time and never 401, rates go on, a metric tells it; with the store all is well again."""
     port = asyncio.run(_free_port())

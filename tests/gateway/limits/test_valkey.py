@@ -16,7 +16,9 @@ from gateway.limits.leases import LeasedLimiter, LimitReached, Reservation, Stor
 from gateway.limits.valkey import ValkeyStore
 from tests.checks import Clock, Subject, check_limiter
 from tests.gateway.limits.together import NEVER_S, SPENT_AND_KILLED, STEPS, House, Step
+from tests.properties import examples
 
+pytestmark = pytest.mark.slow
 LASTS_S = 660.0
 
 
@@ -42,7 +44,7 @@ def test_it_is_a_limiter(server: str) -> None:
 
 @example(steps=SPENT_AND_KILLED)
 @given(steps=STEPS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_two_gateways_never_overspend(server: str, steps: list[Step]) -> None:
     """Whatever two gateways do, and wherever one is killed: never more than the limit, and in the end all is there."""
     with asyncio.Runner() as runner:

@@ -14,6 +14,7 @@ from gateway.errors import BadRequest, GatewayError, UpstreamFailed
 from gateway.protocol.answers import error_in_stream
 from gateway.protocol.dialects import DIALECTS, Endpoint
 from gateway.protocol.requests import parse_request, tool_names
+from tests.properties import examples
 
 NAMES = (
     *("type", "text", "role", "content", "delta", "index", "usage", "message", "response", "choices", "finish_reason"),
@@ -32,7 +33,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
     max_leaves=25,
 )
 OBJECTS = st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=6)
-ANYTHING = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+ANYTHING = settings(max_examples=examples(30), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 FIELDS = ("system", "instructions", "tools", "text", "reasoning", "include", "output_config", "metadata", "stop")
 STREAMS: list[Endpoint] = ["chat.completions", "completions", "responses", "messages"]
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import UpstreamProtocol
 from gateway.protocol.sse import LONGEST_EVENT, EventSplitter, named_event, payload_of, without_usage
+from tests.properties import examples
 
 TEXTS = st.text('usage":{},\\é', max_size=12)
 VALUES = st.recursive(
@@ -33,7 +34,7 @@ def test_events_are_whole_wherever_reads_end(sizes: list[int], separator: bytes)
     assert [payload_of(event).strip() for event in events] == [b'{"a":1}', b"", b"line one", b"[DONE]"]
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(60), suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(["id", "choices", "usages", 'x,"usage":{']), VALUES))
 def test_usage_is_taken_out_and_nothing_else(chunk: dict[str, Any]) -> None:
     """A chunk without its usage is the same chunk, also where texts quote what looks like usage."""
