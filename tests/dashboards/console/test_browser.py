@@ -144,6 +144,8 @@ def test_keys_are_listed_and_can_be_switched_off(hands: Hands, chrome: Chrome, a
     hands.sees("Single keys are on in this browser")
     chrome.find_element(By.ID, "keys-on").send_keys(Keys.SPACE)
     hands.type(Keys.ESCAPE)
+    # Until the list is closed, the focus is on something in it that can't be typed into any more.
+    WebDriverWait(chrome, 10).until(lambda _: not chrome.find_element(By.ID, "keys-on").is_displayed())
     hands.type("j")
     assert "main" not in (hands.focus().get_attribute("class") or "").split()
     chrome.get(f"{address}/accounts")
