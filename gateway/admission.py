@@ -20,6 +20,7 @@ from gateway.limits.meters import Kind
 from gateway.limits.queue import FairQueue, Flow, Lane, QueueFull
 from gateway.metrics import GatewayMetrics
 from gateway.protocol.call import HeaderList
+from gateway.protocol.driving import apart
 from gateway.protocol.exchange import Exchange
 from gateway.protocol.requests import InferenceRequest
 
@@ -93,7 +94,7 @@ class Admission:
                 request = dataclasses.replace(request, injected=(request.injected or {}) | bound.inject)
         reservation = self.limiter.reserve(plan, tokens, cost)
         try:
-            exchange.reservation = reservation or await self.limiter.acquire(plan, tokens, cost)
+            exchange.reservation = reservation or await apart(self.limiter.acquire(plan, tokens, cost))
         except LimitReached as reached:
             self._refuse(reached)
         except StoreUnavailable as error:
@@ -128,7 +129,7 @@ class Admission:
         """Wait for a turn at a full model; `RateLimited` when there is none in time."""
         flow = self.flow_of(exchange, request)
         try:
-            waited = await queue.enter(flow, len(request.raw))
+            waited = await apart(queue.enter(flow, len(request.raw)))
         except QueueFull as full:
             self.metrics.limit_refusals.labels("queue").inc()
             why = "There was no free place in time" if full.waited else "Too many requests are waiting"

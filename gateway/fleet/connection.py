@@ -24,6 +24,7 @@ from gateway.errors import (
     UpstreamUnreachable,
 )
 from gateway.fleet.upstream import Consumer, Deadline
+from gateway.protocol.driving import Wakeup, apart
 
 CONNECT_TIMEOUT_S = 3.0
 # vLLM closes idle connections after 5 s; ours must be gone before, or a request meets one that is closing.
@@ -49,7 +50,7 @@ class HttpResponse:
         "_limit",
         "_parts",
         "_paused",
-        "_waiter",
+        "_wakeup",
         "_waiting",
         "status",
     )
@@ -65,7 +66,7 @@ class HttpResponse:
         self._done = False
         self._paused = False
         self._error: GatewayError | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._wakeup: Wakeup | None = None
         self._waiting = waiting
 
     @property
@@ -188,19 +189,16 @@ class HttpResponse:
 
     async def _wait(self) -> None:
         if self._error is None:
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
+            self._wakeup = Wakeup()
+            await self._wakeup
         if isinstance(self._error, _ConsumerFailed):
             raise self._error.cause
         if self._error is not None:
             raise self._error
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._wakeup is not None:
+            self._wakeup.give()
 
 
 class _ConsumerFailed(GatewayError):
@@ -391,7 +389,9 @@ class UpstreamClient:
         await asyncio.sleep(0)
 
     async def _ask(self, target: _Target, head: bytes, body: bytes, deadline: Deadline) -> HttpResponse:
-        connection = self._kept(target) or await self._connect(target, deadline)
+        connection = self._kept(target)
+        if connection is None:
+            connection = await apart(self._connect(target, deadline))
         response = connection.send(head, body, self._waiting)
         response.expire(deadline)
         if self._clock is None:

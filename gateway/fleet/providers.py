@@ -26,6 +26,7 @@ from gateway.errors import (
 )
 from gateway.fleet.upstream import Consumer, Deadline
 from gateway.protocol.answers import upstream_refusal
+from gateway.protocol.driving import apart
 from gateway.settings import SettingsError
 
 COMPROMISED = ("1.82.7", "1.82.8")  # published with a credential stealer in them
@@ -81,6 +82,9 @@ class ProviderResponse:
 
     async def consume(self, consumer: Consumer) -> None:
         """Hand the answer to the consumer: an event per chunk, or the whole document."""
+        await apart(self._consume(consumer))  # litellm and its client ask which task they are in
+
+    async def _consume(self, consumer: Consumer) -> None:
         try:
             async with asyncio.timeout_at(self._deadline.at) as self._timeout:
                 async for block in self._blocks():
@@ -138,6 +142,9 @@ class Provider:
 
     async def post(self, url: str, body: bytes, headers: Mapping[bytes, bytes], deadline: Deadline) -> ProviderResponse:
         """Ask the provider for what the URL's path and the body say; raises `GatewayError` of the fitting kind."""
+        return await apart(self._post(url, body, deadline))
+
+    async def _post(self, url: str, body: bytes, deadline: Deadline) -> ProviderResponse:
         library = await asyncio.to_thread(_library)
         fields = json.loads(body)
         chat = url.endswith("/chat/completions")

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Protocol
 
 from gateway.errors import BodyTooLarge, BodyTooSlow, ClientLeft, UnsupportedMediaType
+from gateway.protocol.driving import Driver, Wakeup
 
 HeaderList = list[tuple[bytes, bytes]]
 
@@ -56,9 +57,10 @@ class Call:
         "_on_writable",
         "_parts",
         "_size",
-        "_waiter",
+        "_wakeup",
         "body_complete",
         "disconnected",
+        "driver",
         "header_names",
         "headers",
         "keep_alive",
@@ -66,9 +68,8 @@ class Call:
         "peer",
         "response_complete",
         "started",
-        "task",
     )
-    task: asyncio.Task[None]  # of its handler; the connection sets it
+    driver: Driver  # of its handler; the connection sets it
 
     def __init__(
         self, connection: Connection, path: bytes, headers: Iterable[tuple[bytes, bytes]], peer: str, keep_alive: bool
@@ -88,7 +89,7 @@ class Call:
         self._expects_continue = self.headers.get(b"expect", b"").lower() == b"100-continue"
         self._parts: list[bytes] = []
         self._size = 0
-        self._waiter: asyncio.Future[None] | None = None
+        self._wakeup: Wakeup | None = None
         self._on_left: Callable[[], object] | None = None
         self._on_writable: Callable[[], None] | None = None
 
@@ -106,17 +107,20 @@ class Call:
     async def _wait_for_body(self, limit: int, timeout_s: float) -> None:
         if self._expects_continue:
             self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        timer = loop.call_at(deadline, self._wake)
         try:
-            async with asyncio.timeout(timeout_s):
-                while not self.body_complete and self._size <= limit:
-                    if self.disconnected:
-                        raise ClientLeft
-                    self._waiter = asyncio.get_running_loop().create_future()
-                    await self._waiter
-        except TimeoutError:
-            raise BodyTooSlow(f"The body did not arrive within {timeout_s:g} seconds: send it faster.") from None
+            while not self.body_complete and self._size <= limit:
+                if self.disconnected:
+                    raise ClientLeft
+                if loop.time() >= deadline:
+                    raise BodyTooSlow(f"The body did not arrive within {timeout_s:g} seconds: send it faster.")
+                self._wakeup = Wakeup()
+                await self._wakeup
         finally:
-            self._waiter = None
+            self._wakeup = None
+            timer.cancel()
 
     def presence(self) -> Presence:
         """Cancel the work inside a `with` when the client leaves before its answer is complete: `ClientLeft`."""
@@ -185,8 +189,7 @@ class Call:
         """Take a piece of the body."""
         self._size += len(part)
         self._parts.append(part)
-        if self._waiter is not None:
-            self._wake()
+        self._wake()
 
     def received_end(self) -> None:
         """Take note that the body is complete."""
@@ -206,14 +209,14 @@ class Call:
             self._on_writable()
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._wakeup is not None:
+            self._wakeup.give()
 
 
 class Presence:
-    """The block of `Call.presence`. It cancels as `asyncio.timeout` does: the block sees a `CancelledError`."""
+    """The block of `Call.presence`: what waits inside it sees a `CancelledError` when the client leaves."""
 
-    __slots__ = ("_before", "_call", "_task")
+    __slots__ = ("_call",)
 
     def __init__(self, call: Call) -> None:
         self._call = call
@@ -222,16 +225,14 @@ class Presence:
         """Begin to watch; `ClientLeft` when the client is gone already."""
         if self._call.disconnected:
             raise ClientLeft
-        task = self._task = self._call.task
-        self._before = task.cancelling()
-        self._call.on_left(task.cancel)
+        self._call.on_left(self._call.driver.cancel)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop watching; turn our own cancellation into `ClientLeft`."""
         self._call.on_left(None)
-        if kind is asyncio.CancelledError and self._call.disconnected and self._task.uncancel() <= self._before:
+        if kind is asyncio.CancelledError and self._call.disconnected:
             raise ClientLeft from error
 
 

@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from gateway.errors import InternalError
 from gateway.ledger.identifiers import uuid7
 from gateway.protocol.call import Call, HeaderList
+from gateway.protocol.driving import Driver
 
 KEEP_ALIVE_S = 75
 HEADER_TIMEOUT_S = 30.0
@@ -61,6 +62,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._find = find
         # Requests that came before the answer to the one before them: with their handler, or their ASGI application.
         self._queue = cast("deque[tuple[object, Any]]", self.pipeline)
+        self._driven = cast("set[Driver]", self.tasks)  # uvicorn waits for them at the end, and cancels what is left
         self._current: Call | None = None  # whose answer is under way; `cycle` is the request that is being read
         self._waiting: tuple[Call, Handler] | None = None  # starts when the read that brought its head is parsed
         self._due: float | None = None  # when to close, for want of a request, a head or the rest of a body
@@ -185,7 +187,7 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._queue:
             cycle, handler = self._queue.pop()
             if isinstance(cycle, Call):
-                self._start(cycle, handler)
+                self.loop.call_soon(self._start, cycle, handler)  # not from here: there may be any number of them
             else:
                 self._start_asgi_task(cast(RequestResponseCycle, cycle), handler)
         else:
@@ -202,16 +204,18 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _start(self, call: Call, handler: Handler) -> None:
         self._current = call
-        task = call.task = self.loop.create_task(handler(call))
-        self.tasks.add(task)
-        task.add_done_callback(lambda task: self._ended(task, call))
+        driver = call.driver = Driver(handler(call), self._ended)
+        self._driven.add(driver)
+        driver.start()
 
-    def _ended(self, task: asyncio.Task[Any], call: Call) -> None:
+    def _ended(self, driver: Driver, error: BaseException | None) -> None:
         """Leave no client without an answer: a handler that failed, or was cancelled at the end, did not give one."""
-        self.tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
+        self._driven.discard(driver)
+        if isinstance(error, Exception):
             logger.error("a handler failed", exc_info=error)
+        call = self._current
+        if call is None or call.driver is not driver:
+            return  # it has been answered, and the next request is under way
         if call.response_complete or self.transport.is_closing():
             return
         if call.started:
