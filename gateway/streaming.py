@@ -94,6 +94,7 @@ class Relay:
         if failure is not None:
             raise failure
         self.exchange.answer.add_whole(document)
+        self.exchange.whole = body
         return body
 
     async def _run_stream(self) -> None:

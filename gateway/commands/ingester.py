@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from gateway import logs
+from gateway import logs, records
 from gateway.command import Context, standard_options
 from gateway.ledger import metric_files
 from gateway.ledger.ingester import Ingester
@@ -30,7 +30,7 @@ def ingester() -> None:
 def run(context: Context, once: bool) -> None:
     """Ingest until SIGTERM or Ctrl-C, and once more then."""
     logs.configure("ingester")
-    worker = Ingester(context.settings)
+    worker = Ingester(context.settings, records.complete)
     if once:
         context.emit_one({"rows": worker.run_once()})
         return

@@ -50,8 +50,8 @@ class HttpResponse:
         "_limit",
         "_parts",
         "_paused",
-        "_wakeup",
         "_waiting",
+        "_wakeup",
         "status",
     )
 

@@ -1,6 +1,7 @@
-"""The frames of a spool segment: magic, length and CRC32C of the payload (little-endian), then msgpack.
+"""The frames of a spool segment: magic, length and CRC32C of the payload, all little-endian, then the payload.
 
-The payload is [kind, frame, number, record]: `frame` counts the frames and `number` the records of a worker slot.
+The payload is kind, frame and number (1, 8 and 8 bytes), then the record as JSON: `frame` counts the frames and
+`number` the records of a worker slot.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import google_crc32c
-import msgpack
+import orjson
 
-MAGIC = b"SpF1"
+MAGIC = b"SpF2"
 _HEADER = struct.Struct("<4sII")
-_packer = msgpack.Packer(unicode_errors="surrogatepass")  # making one costs as much as a record; the GIL guards it
+_NUMBERS = struct.Struct("<BQQ")
 
 
 class Kind(IntEnum):
@@ -67,14 +68,18 @@ def read_segment(path: Path, offset: int = 0) -> Iterator[Frame]:
 
 
 def encode(kind: Kind, frame: int, number: int, record: Mapping[str, Any]) -> bytes:
-    """Return a frame's bytes."""
+    """Return a frame's bytes. Values that are JSON already may stand in the record as `orjson.Fragment`s."""
     try:
-        payload: bytes = _packer.pack((int(kind), frame, number, record))
-    except (OverflowError, TypeError, ValueError):
-        # JSON knows numbers beyond 64 bits and deeper nesting than msgpack: such a record travels as JSON text.
-        text = json.dumps(record, default=str)
-        payload = _packer.pack((int(kind), frame, number, text))
+        text = orjson.dumps(record)
+    except TypeError:
+        # JSON knows numbers beyond 64 bits and halves of surrogate pairs; the space says who can read them.
+        text = b" " + json.dumps(record, default=_plain).encode()
+    payload = _NUMBERS.pack(kind, frame, number) + text
     return _HEADER.pack(MAGIC, len(payload), google_crc32c.value(payload)) + payload
+
+
+def _plain(value: object) -> object:
+    return json.loads(orjson.dumps(value)) if isinstance(value, orjson.Fragment) else str(value)
 
 
 def _decode(data: bytes, position: int, offset: int) -> Frame | None:
@@ -83,11 +88,11 @@ def _decode(data: bytes, position: int, offset: int) -> Frame | None:
         return None
     magic, length, checksum = _HEADER.unpack_from(data, position)
     payload = data[start : start + length]
-    if magic != MAGIC or len(payload) < length or google_crc32c.value(payload) != checksum:
+    if magic != MAGIC or len(payload) < max(length, _NUMBERS.size) or google_crc32c.value(payload) != checksum:
         return None
-    kind, frame, number, record = msgpack.unpackb(payload, unicode_errors="surrogatepass", strict_map_key=False)
-    if isinstance(record, str):
-        record = json.loads(record)
+    kind, frame, number = _NUMBERS.unpack_from(payload)
+    text = payload[_NUMBERS.size :]
+    record = json.loads(text) if text.startswith(b" ") else orjson.loads(text)
     return Frame(Kind(kind), frame, number, record, offset + start + length)
 
 

@@ -13,6 +13,7 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -30,6 +31,8 @@ from gateway.ledger.spool import SpoolWriter, segments, slots, stream_of
 from gateway.ledger.traffic import to_table
 
 logger = logging.getLogger(__name__)
+
+Finish = Callable[[dict[str, Any]], dict[str, Any]]
 
 # At most this many frames become one commit, so that memory stays flat however far behind the lake is.
 BATCH_FRAMES = 10_000
@@ -52,6 +55,7 @@ class _Stream:
     folder: Path
     name: str
     committed: int
+    finish: Finish
     segment: Path | None = None
     offset: int = 0
     last_frame: int = 0
@@ -136,7 +140,7 @@ class _Stream:
         return [self._row(_as_interrupted(record), number) for number, (record, _path) in ended.items()]
 
     def _row(self, record: dict[str, Any], number: int) -> dict[str, Any]:
-        return {**fingerprint.complete(record), "spool_stream": self.name, "spool_number": number}
+        return {**fingerprint.complete(self.finish(record)), "spool_stream": self.name, "spool_number": number}
 
     def _report_tail(self, path: Path) -> None:
         tail = path.stat().st_size - self.offset
@@ -152,10 +156,12 @@ class _Stream:
 class Ingester:
     """Moves the spool of one `data_dir` into its lake. `Forbidden` when another ingester does so already.
 
-    `rows` and `failures` count what was committed and how often a try failed since it began.
+    `finish` makes the documented form of a record as the gateway wrote it. `rows` and `failures` count what was
+    committed and how often a try failed since it began.
     """
 
-    def __init__(self, settings: IngesterSettings) -> None:
+    def __init__(self, settings: IngesterSettings, finish: Finish) -> None:
+        self._finish = finish
         self._directory = settings.data_dir / "spool"
         self._interval_s = settings.spool.ingest_interval_s
         self._lake = Lake(settings.data_dir / "lake" / "traffic")
@@ -202,7 +208,7 @@ class Ingester:
         frames = total = 0
         since = time.monotonic()
         for folder in slots(self._directory):
-            stream = self._streams.get(folder.name) or _Stream(folder, "", 0)
+            stream = self._streams.get(folder.name) or _Stream(folder, "", 0, self._finish)
             waiting, size = stream.unread()
             frames, total = frames + waiting, total + size
             since = min(since, stream.drained_at) if size else since
@@ -269,7 +275,7 @@ class Ingester:
         name = stream_of(folder) or ""
         known = self._streams.get(folder.name)
         if known is None or known.name != name:
-            known = _Stream(folder, name, self._lake.last_transaction(name) or 0)
+            known = _Stream(folder, name, self._lake.last_transaction(name) or 0, self._finish)
             self._streams[folder.name] = known
         return known
 

@@ -90,7 +90,7 @@ class Driver:
             awaited = self._coroutine.send(None) if error is None else self._coroutine.throw(error)
         except StopIteration:
             self._on_end(self, None)
-        except (Exception, asyncio.CancelledError) as failure:
+        except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001 — whoever started it is told
             self._on_end(self, failure)
         else:
             self._wait_for(awaited)

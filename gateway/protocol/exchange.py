@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from gateway.ledger.accounts import Account
 from gateway.ledger.identifiers import uuid7
@@ -28,6 +28,16 @@ class Route:
     teacher_prices: Prices
     task: str | None = None
     adequacy: float | None = None
+
+    @property
+    def decision(self) -> dict[str, Any]:
+        """The record's `route`."""
+        decision: dict[str, Any] = {"reason": self.reason}
+        if self.task is not None:
+            decision["task"] = self.task
+        if self.adequacy is not None:
+            decision["adequacy"] = self.adequacy
+        return decision
 
 
 class Reservation(Protocol):
@@ -93,6 +103,7 @@ class Exchange:
     request_id: str = ""
     dialect: Dialect = field(init=False)
     answer: Answer = field(init=False)
+    whole: bytes | None = None  # the answer's bytes, where it was not streamed
     answer_headers: list[tuple[bytes, bytes]] = field(default_factory=list)  # admission wants every answer to carry
 
     def __post_init__(self) -> None:

@@ -63,8 +63,13 @@ class InferenceRequest:
 
     @property
     def known_skeleton(self) -> str | None:
-        """The skeleton, where it is known already or the record alone would not tell it; else ingestion makes it."""
-        return self._skeleton if FORM_FIELDS.isdisjoint(self.body) else self.skeleton
+        """The skeleton, where somebody needed it."""
+        return self._skeleton
+
+    @property
+    def form_skeleton(self) -> str | None:
+        """The skeleton where a record alone would not tell it, because it names tools and keeps no system field."""
+        return None if FORM_FIELDS.isdisjoint(self.body) else self.skeleton
 
     @property
     def wants_usage(self) -> bool:

@@ -22,6 +22,7 @@ from gateway.ledger.database import Database
 from gateway.ledger.frames import Kind
 from gateway.ledger.spool import read_segment, segments
 from gateway.protocol.listener import listen
+from gateway.records import complete
 from gateway.settings import GatewaySettings, ModelSettings, Settings
 from tests.control_plane import fresh
 from tests.fakes import FakeVllm, fake_vllm
@@ -70,7 +71,7 @@ class RunningGateway:
         """Return the records of that kind in the spool since the last `hide_frames`, oldest first."""
         folder = self.settings.data_dir / "spool" / "w0"
         found = [frame for path in segments(folder) for frame in read_segment(path) if frame.kind is kind]
-        return [dict(frame.record) for frame in found][self.hidden.get(kind, 0) :]
+        return [complete(frame.record) for frame in found][self.hidden.get(kind, 0) :]
 
     def hide_frames(self) -> None:
         """Count what is in the spool as another test's."""

@@ -22,6 +22,7 @@ from gateway.ledger.ingester import Ingester
 from gateway.ledger.lake import Lake
 from gateway.logs import JsonFormatter
 from gateway.protocol.preferences import Preferences
+from gateway.records import complete
 from tests.fakes import Drop, FakeVllm, chat_stream, error_response, stream_head
 from tests.gateway.conftest import RunningGateway, eventually
 
@@ -129,7 +130,7 @@ def test_no_credential_is_written_or_answered(
     answers = traffic(house, own_vllm, key, wrong, monkeypatch)
     answers += [call(house, successor), *operating(house, token, wrong)]
     eventually(lambda: any((house.settings.data_dir / "metrics").glob("gateway-*.json")))
-    ingester = Ingester(house.settings)
+    ingester = Ingester(house.settings, complete)
     assert ingester.run_once() > 5
     ingester.close()
 

@@ -30,7 +30,7 @@ def test_once_ingests_and_stops(cli: Cli) -> None:
 
 def test_a_second_ingester_is_refused(cli: Cli) -> None:
     """Two would double rows, so the second says that the first is there."""
-    first = Ingester(cli.settings)
+    first = Ingester(cli.settings, dict)
     assert "runs already" in cli.run("ingester", "run", exit_code=1).stderr
     first.close()
 

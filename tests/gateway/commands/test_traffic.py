@@ -98,7 +98,7 @@ def test_verify_fails_when_a_record_is_lost(cli: Cli) -> None:
     data = bytearray(path.read_bytes())
     data[data.index(b"question b")] ^= 0xFF
     path.write_bytes(bytes(data))
-    ingester = Ingester(cli.settings)
+    ingester = Ingester(cli.settings, dict)
     ingester.run_once()
     ingester.close()
     result = cli.run("traffic", "verify", "--json", exit_code=1)

@@ -14,4 +14,4 @@ from gateway.settings import Settings, SpoolSettings
 
 if __name__ == "__main__":
     settings = Settings(data_dir=Path(sys.argv[1]), spool=SpoolSettings(ingest_interval_s=0.01))
-    Ingester(settings).run(threading.Event())
+    Ingester(settings, dict).run(threading.Event())

@@ -51,7 +51,7 @@ def test_killed_writers_lose_nothing_that_was_acknowledged(settings: Settings) -
         first = _first_output(process)
         time.sleep(chance.uniform(0.05, 0.2))
         acknowledged += _kill(process, first)
-    Ingester(settings).run_once()
+    Ingester(settings, dict).run_once()
     rows = Lake(settings.data_dir / "lake" / "traffic").read(["id", "status", "error"]).to_pylist()
     finished = Counter(row["id"] for row in rows if row["status"] == 200)
     interrupted = [row for row in rows if row["error"] == "interrupted"]
@@ -80,7 +80,7 @@ def test_killed_ingesters_neither_lose_nor_double(settings: Settings) -> None:
         time.sleep(chance.uniform(0.0, 0.3))
         _kill(ingester)
     acknowledged = _kill(writer, first)
-    Ingester(settings).run_once()
+    Ingester(settings, dict).run_once()
     ids = Counter(lake.read(["id"])["id"].to_pylist())
     assert set(acknowledged) <= ids.keys()
     assert set(ids.values()) == {1}
@@ -95,6 +95,6 @@ def test_ingested_segments_go_and_the_newest_stays(settings: Settings) -> None:
     _first_output(process)
     time.sleep(0.1)
     _kill(process)
-    Ingester(settings).run_once()
+    Ingester(settings, dict).run_once()
     left = list(Path(settings.data_dir / "spool" / "w0").glob("*.seg"))
     assert len(left) == 1

@@ -32,7 +32,7 @@ def _ids(settings: Settings) -> list[str]:
 
 def test_a_finished_request_reaches_the_lake_while_its_writer_lives(settings: Settings) -> None:
     """What the writer appends between two looks is taken up where the last look ended."""
-    writer, ingester = _writer(settings), Ingester(settings)
+    writer, ingester = _writer(settings), Ingester(settings, dict)
     for number in range(3):
         writer.start(begun(str(number)))
         writer.final(record(str(number)))
@@ -47,7 +47,7 @@ def test_the_record_keeps_its_fields_and_gains_a_fingerprint(settings: Settings)
     writer = _writer(settings)
     written = record("a", usage={"input_tokens": 3, "source": "exact"}, store=True, cost=7)
     writer.final(written)
-    Ingester(settings).run_once()
+    Ingester(settings, dict).run_once()
     found = _lake(settings).record("a")
     assert found is not None
     fingerprint = found.pop("fingerprint")
@@ -60,7 +60,7 @@ def test_the_record_keeps_its_fields_and_gains_a_fingerprint(settings: Settings)
 def test_several_slots_are_one_commit(settings: Settings) -> None:
     """However many workers there are, a look adds one version to the lake's log."""
     writers = [_writer(settings, slot) for slot in ("w0", "w1", "w2")]
-    ingester = Ingester(settings)
+    ingester = Ingester(settings, dict)
     writers[0].final(record("first"))
     ingester.run_once()
     before = _lake(settings).version()
@@ -82,13 +82,13 @@ def test_a_kill_between_commit_and_deletion_doubles_nothing(settings: Settings) 
     writer.close()
     spool = settings.data_dir / "spool" / "w0"
     shutil.copytree(spool, settings.data_dir / "before")
-    ingester = Ingester(settings)
+    ingester = Ingester(settings, dict)
     assert ingester.run_once() == 20
     assert len(segments(spool)) == 1
     ingester.close()
     # The state a kill would have left: the commit stands, every segment is still there.
     shutil.copytree(settings.data_dir / "before", spool, dirs_exist_ok=True)
-    assert Ingester(settings).run_once() == 0
+    assert Ingester(settings, dict).run_once() == 0
     assert len(_ids(settings)) == 20
     assert len(segments(spool)) == 1
 
@@ -98,13 +98,13 @@ def test_a_dead_writers_requests_are_shown_as_interrupted_once(settings: Setting
     writer = _writer(settings)
     writer.start(begun("lost"))
     writer.final(record("done"))
-    ingester = Ingester(settings)
+    ingester = Ingester(settings, dict)
     assert ingester.run_once() == 1
     writer.close()
     assert ingester.run_once() == 1
     assert ingester.run_once() == 0
     ingester.close()
-    assert Ingester(settings).run_once() == 0
+    assert Ingester(settings, dict).run_once() == 0
     found = _lake(settings).record("lost")
     assert found is not None
     assert (found["status"], found["error"], found["model"]) == (0, "interrupted", "auto")
@@ -118,7 +118,7 @@ def test_a_successor_at_the_slot_ends_what_its_predecessor_began(settings: Setti
     first.close()
     second = _writer(settings)
     second.start(begun("running"))
-    ingester = Ingester(settings)
+    ingester = Ingester(settings, dict)
     ingester.run_once()
     assert _ids(settings) == ["lost"]
     second.final(record("running"))
@@ -134,12 +134,12 @@ def test_a_living_writers_requests_are_not_interrupted(settings: Settings) -> No
     for number in range(10):
         writer.final(record(str(number)))
     for _look in range(3):
-        ingester = Ingester(settings)
+        ingester = Ingester(settings, dict)
         ingester.run_once()
         ingester.close()
     assert "slow" not in _ids(settings)
     writer.final(record("slow"))
-    Ingester(settings).run_once()
+    Ingester(settings, dict).run_once()
     assert _ids(settings).count("slow") == 1
     writer.close()
 
@@ -150,7 +150,7 @@ def test_a_segment_stays_until_every_request_begun_in_it_has_ended(settings: Set
     writer.start(begun("slow"))
     for number in range(20):
         writer.final(record(str(number)))
-    ingester = Ingester(settings)
+    ingester = Ingester(settings, dict)
     ingester.run_once()
     kept = len(segments(settings.data_dir / "spool" / "w0"))
     assert kept > 3
@@ -170,7 +170,7 @@ def test_a_torn_tail_is_reported_and_kept(settings: Settings, caplog: pytest.Log
         file.write(b"SpF1\x40\x00\x00\x00 torn")
     successor = _writer(settings)
     successor.final(record("next"))
-    ingester = Ingester(settings)
+    ingester = Ingester(settings, dict)
     assert ingester.run_once() == 2
     assert ingester.damaged_bytes() == 13
     assert "13 damaged bytes" in caplog.text
@@ -186,7 +186,7 @@ def test_a_half_written_frame_is_waited_for(settings: Settings) -> None:
     whole = path.read_bytes()
     writer.final(record("b"))
     data = path.read_bytes()
-    ingester = Ingester(settings)
+    ingester = Ingester(settings, dict)
     path.write_bytes(data[: len(whole) + 20])
     assert ingester.run_once() == 1
     path.write_bytes(data)
@@ -201,7 +201,7 @@ def test_a_lake_that_fails_is_tried_again(settings: Settings, caplog: pytest.Log
     writer.final(record("a"))
     (settings.data_dir / "lake").write_text("a file where the lake's folder should be")
     settings = Settings(data_dir=settings.data_dir, spool=SpoolSettings(ingest_interval_s=0.02))
-    ingester, stop = Ingester(settings), threading.Event()
+    ingester, stop = Ingester(settings, dict), threading.Event()
     thread = threading.Thread(target=ingester.run, args=(stop,))
     thread.start()
     _wait(lambda: ingester.failures > 0)
@@ -220,23 +220,23 @@ def test_stopping_brings_home_what_was_spooled(settings: Settings) -> None:
     stop.set()
     writer = _writer(settings)
     writer.final(record("a"))
-    Ingester(settings).run(stop)
+    Ingester(settings, dict).run(stop)
     assert _ids(settings) == ["a"]
     writer.close()
 
 
 def test_there_is_one_ingester_of_a_data_folder(settings: Settings) -> None:
     """The second one is refused with the remedy; it is welcome when the first has closed."""
-    first = Ingester(settings)
+    first = Ingester(settings, dict)
     with pytest.raises(Forbidden, match=r"an ingester of .* runs already"):
-        Ingester(settings)
+        Ingester(settings, dict)
     first.close()
-    Ingester(settings).close()
+    Ingester(settings, dict).close()
 
 
 def test_lag_says_how_far_behind_the_lake_is(settings: Settings) -> None:
     """Frames and bytes wait until they are read, and the time since a slot was last read up grows."""
-    ingester, writer = Ingester(settings), _writer(settings)
+    ingester, writer = Ingester(settings, dict), _writer(settings)
     ingester.run_once()
     assert (ingester.lag().frames, ingester.lag().seconds) == (0, 0.0)
     writer.start(begun("a"))
@@ -257,7 +257,7 @@ def test_rows_say_which_frame_they_come_from(settings: Settings) -> None:
     writer.start(begun("a"))
     writer.final(record("b"))
     writer.final(record("a"))
-    Ingester(settings).run_once()
+    Ingester(settings, dict).run_once()
     rows = _lake(settings).read(["id", "spool_stream", "spool_number"], pc.field("spool_number") > 0)
     assert {row["id"]: row["spool_number"] for row in rows.to_pylist()} == {"a": 1, "b": 2}
     assert set(rows["spool_stream"].to_pylist()) == {writer.stream}
@@ -282,5 +282,5 @@ def test_damage_within_a_segment_costs_only_its_frame(settings: Settings) -> Non
     data = bytearray(path.read_bytes())
     data[data.index(b"question b")] ^= 0xFF
     path.write_bytes(bytes(data))
-    assert Ingester(settings).run_once() == 2
+    assert Ingester(settings, dict).run_once() == 2
     assert _ids(settings) == ["a", "c"]

@@ -22,7 +22,7 @@ def _writer(settings: Settings, slot: str = "w0") -> SpoolWriter:
 
 def test_a_request_is_followed_from_its_start_to_the_lake(settings: Settings) -> None:
     """Under way, then waiting, then recorded: sound all along."""
-    writer, ingester = _writer(settings), Ingester(settings)
+    writer, ingester = _writer(settings), Ingester(settings, dict)
     writer.start(begun("a"))
     (report,) = verify(settings)
     assert (report.under_way, report.waiting, report.completed, report.is_sound) == (1, 0, 0, True)
@@ -41,7 +41,7 @@ def test_the_interrupted_are_shown(settings: Settings) -> None:
     writer.start(begun("a"))
     writer.final(record("b"))
     writer.close()
-    Ingester(settings).run_once()
+    Ingester(settings, dict).run_once()
     (report,) = verify(settings)
     assert (report.completed, report.recorded, report.interrupted, report.is_sound) == (1, 1, 1, True)
 
@@ -56,7 +56,7 @@ def test_a_lost_record_is_missed(settings: Settings) -> None:
     data = bytearray(path.read_bytes())
     data[data.index(b"question b")] ^= 0xFF
     path.write_bytes(bytes(data))
-    Ingester(settings).run_once()
+    Ingester(settings, dict).run_once()
     (report,) = verify(settings)
     assert not report.is_sound
     assert (report.missing, report.missing_numbers, report.completed) == (1, [2], 2)
@@ -68,7 +68,7 @@ def test_a_doubled_row_is_found(settings: Settings) -> None:
     writer = _writer(settings)
     writer.final(record("a"))
     writer.final(record("b"))
-    Ingester(settings).run_once()
+    Ingester(settings, dict).run_once()
     again = to_table([record("b")])
     again = again.append_column("spool_stream", pa.array([writer.stream]))
     Lake(settings.data_dir / "lake" / "traffic").append(again.append_column("spool_number", pa.array([2], pa.int64())))
@@ -83,7 +83,7 @@ def test_each_slot_is_verified_and_imports_are_not(settings: Settings) -> None:
     writers = [_writer(settings, slot) for slot in ("w0", "w1")]
     for writer in writers:
         writer.final(record(writer.stream))
-    Ingester(settings).run_once()
+    Ingester(settings, dict).run_once()
     Lake(settings.data_dir / "lake" / "traffic").append(to_table([record("imported")]))
     for writer in writers:
         writer.close()
@@ -101,7 +101,7 @@ def test_an_empty_house_is_sound(settings: Settings) -> None:
 
 def test_it_is_right_while_everything_runs(settings: Settings) -> None:
     """A busy writer and a busy ingester raise no false alarm."""
-    writer, ingester, stop = _writer(settings), Ingester(settings), threading.Event()
+    writer, ingester, stop = _writer(settings), Ingester(settings, dict), threading.Event()
 
     def write() -> None:
         number = 0
