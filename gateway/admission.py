@@ -19,7 +19,6 @@ from gateway.limits.leases import LeasedLimiter, LimitReached, Plan, StoreUnavai
 from gateway.limits.meters import Kind
 from gateway.limits.queue import FairQueue, Flow, Lane, QueueFull
 from gateway.metrics import GatewayMetrics
-from gateway.protocol.call import HeaderList
 from gateway.protocol.driving import apart
 from gateway.protocol.exchange import Exchange
 from gateway.protocol.requests import InferenceRequest
@@ -100,7 +99,7 @@ class Admission:
         except StoreUnavailable as error:
             raise self._unavailable(error) from None
         finally:
-            exchange.answer_headers = self._headers(plan)
+            exchange.answer_lines = self._lines(plan)
         return request
 
     def _unavailable(self, error: StoreUnavailable) -> BudgetStoreUnavailable:
@@ -113,9 +112,9 @@ class Admission:
         self.metrics.limit_refusals.labels(reached.meter.quantity).inc()
         raise refusal_of(reached)
 
-    def _headers(self, plan: Plan) -> HeaderList:
-        requests = _rate_headers(b"requests", self.limiter.left(plan.requests))
-        return requests + _rate_headers(b"tokens", self.limiter.left(plan.tokens)) if plan.tokens else requests
+    def _lines(self, plan: Plan) -> bytes:
+        requests = _rate_lines(b"requests", self.limiter.left(plan.requests))
+        return requests + _rate_lines(b"tokens", self.limiter.left(plan.tokens)) if plan.tokens else requests
 
     def queue_of(self, exchange: Exchange) -> FairQueue | None:
         """Return the queue of the model that answers, or None where it has no bound."""
@@ -180,16 +179,19 @@ def refusal_of(reached: LimitReached) -> GatewayError:
     )
 
 
-def _rate_headers(what: bytes, left: tuple[int, int, float] | None) -> HeaderList:
+def _rate_lines(what: bytes, left: tuple[int, int, float] | None) -> bytes:
     """Return OpenAI's three headers for requests or tokens."""
     if left is None:
-        return []
+        return b""
     limit, remaining, reset_s = left
-    return [
-        (b"x-ratelimit-limit-" + what, b"%d" % limit),
-        (b"x-ratelimit-remaining-" + what, b"%d" % remaining),
-        (b"x-ratelimit-reset-" + what, duration(reset_s).encode()),
-    ]
+    return b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %b\r\n" % (
+        what,
+        limit,
+        what,
+        remaining,
+        what,
+        duration(reset_s).encode(),
+    )
 
 
 def duration(seconds: float) -> str:

@@ -18,14 +18,14 @@ from gateway.authentication import ControlFollower, authenticate
 from gateway.errors import BadRequest, BodyTooSlow, ClientLeft, GatewayError, InternalError, NotRecorded
 from gateway.fleet.connection import UpstreamClient
 from gateway.metrics import GatewayMetrics
-from gateway.protocol.call import Call, HeaderList, check_form
-from gateway.protocol.exchange import Exchange, Route
+from gateway.protocol.call import Call, check_form
+from gateway.protocol.exchange import Exchange
 from gateway.protocol.idempotency import RequestsInFlight
 from gateway.protocol.listing import list_of_models, model_object
 from gateway.protocol.preferences import parse_preferences
 from gateway.protocol.requests import Endpoint, InferenceRequest, parse_request
 from gateway.recording import Recorder
-from gateway.routing import AUTO, Candidate, Catalogue, Models, RouteDecision, Router, RouteRequest
+from gateway.routing import AUTO, Candidate, Catalogue, Models, Router, RouteRequest
 from gateway.scopes import bound_output, check_endpoint
 from gateway.settings import GatewaySettings
 from gateway.streaming import Deadlines, Relay
@@ -72,7 +72,7 @@ class Pipeline:
             account, key = authenticate(exchange.headers, self.secret, state)
             check_enforcement(state, account)
             answer = self._models(exchange.endpoint, name, account.operator, key.scope.models)
-            call.answer(200, base_headers(exchange), json.dumps(answer).encode())
+            call.answer(200, base_lines(exchange), json.dumps(answer).encode())
         except GatewayError as error:
             self._refuse(exchange, call, error)
 
@@ -131,11 +131,11 @@ class Pipeline:
                 raise BadRequest(f"'{AUTO}' is not offered here: name a model, always the same one.", param="model")
             wanted = RouteRequest(request, exchange.preferences, diverted)
             decision = self.router.choose(wanted, catalogue.automatic(models, diverted=diverted))
-        else:
-            candidate = catalogue.named(request.model, exchange.account.operator, models)
-            decision = RouteDecision(candidate, "pinned", candidate.student.task if candidate.student else None)
-        exchange.route = route_of(decision)
-        return decision.candidate
+            exchange.route = decision.route
+            return decision.candidate
+        candidate = catalogue.named(request.model, exchange.account.operator, models)
+        exchange.route = candidate.pinned
+        return candidate
 
     def _relay(self, exchange: Exchange, request: InferenceRequest, candidate: Candidate, call: Call) -> Relay:
         total = self.settings.total_timeout_s
@@ -150,7 +150,7 @@ class Pipeline:
             request,
             candidate.pool,
             lambda status, error: self._settle(exchange, status, error),
-            lambda: success_headers(exchange),
+            lambda: success_lines(exchange),
             Deadlines(self.settings.ping_interval_s, self.settings.first_token_timeout_s, total),
         )
 
@@ -179,8 +179,12 @@ class Pipeline:
         except Exception:
             logger.exception("a refusal could not be recorded", extra={"request_id": exchange.request_id})
         if not isinstance(error, ClientLeft):
+            if isinstance(error, BodyTooSlow):
+                # It never ends. Closing on any other client that still sends would reset the connection before it has
+                # read why.
+                call.keep_alive = False
             body = exchange.dialect.errors.body(error, exchange.request_id)
-            call.answer(error.answer_status, failure_headers(exchange, error), body)
+            call.answer(error.answer_status, failure_lines(exchange, error), body)
 
 
 def new_exchange(endpoint: Endpoint, call: Call) -> Exchange:
@@ -188,46 +192,27 @@ def new_exchange(endpoint: Endpoint, call: Call) -> Exchange:
     return Exchange(endpoint, call.headers, call.header_names, call.peer)
 
 
-def route_of(decision: RouteDecision) -> Route:
-    """Put a decision in the terms of the record."""
-    chosen = decision.candidate
-    return Route(
-        chosen.name,
-        chosen.role,
-        decision.reason,
-        chosen.prices,
-        chosen.teacher_prices,
-        decision.task,
-        decision.adequacy,
-    )
-
-
-def base_headers(exchange: Exchange) -> HeaderList:
-    """Return what every answer carries."""
+def base_lines(exchange: Exchange) -> bytes:
+    """Return the header lines that every answer carries."""
     request_id = exchange.request_id.encode()
-    return [
-        *((name, request_id) for name in exchange.dialect.id_headers),
-        (b"openai-processing-ms", b"%d" % exchange.timing.elapsed_ms()),
-        *exchange.answer_headers,
-    ]
+    lines = b"".join([b"%b: %b\r\n" % (name, request_id) for name in exchange.dialect.id_headers])
+    return b"%bopenai-processing-ms: %d\r\n%b" % (lines, exchange.timing.elapsed_ms(), exchange.answer_lines)
 
 
-def success_headers(exchange: Exchange) -> HeaderList:
-    """Return the headers of an answer: who answered and why, what it took here, and its price unless it is a stream."""
-    exchange.timing.begun = time.perf_counter()
-    headers = [*base_headers(exchange), (b"x-spiritsafe-overhead-ms", b"%.3f" % exchange.timing.overhead_ms())]
-    if exchange.timing.queued_s is not None:
-        headers.append((b"x-spiritsafe-queue-ms", b"%.3f" % (exchange.timing.queued_s * 1000)))
-    if exchange.route is not None:
-        headers.append((b"x-spiritsafe-model", exchange.route.model.encode()))
-        headers.append((b"x-spiritsafe-route-reason", exchange.route.reason.encode()))
+def success_lines(exchange: Exchange) -> bytes:
+    """Return the header lines of an answer: who answered and why, what it took here, its price unless it is a stream."""
+    timing, route = exchange.timing, exchange.route
+    timing.begun = time.perf_counter()
+    lines = b"%bx-spiritsafe-overhead-ms: %.3f\r\n" % (base_lines(exchange), timing.overhead_ms())
+    if timing.queued_s is not None:
+        lines += b"x-spiritsafe-queue-ms: %.3f\r\n" % (timing.queued_s * 1000)
+    if route is not None:
+        lines += route.lines
     if exchange.recorded:
-        headers.append((b"x-spiritsafe-cost", b"%d" % exchange.cost))
-    return headers
+        lines += b"x-spiritsafe-cost: %d\r\n" % exchange.cost
+    return lines
 
 
-def failure_headers(exchange: Exchange, error: GatewayError) -> HeaderList:
-    """Return the headers of an error. Only a body that never ends takes its connection with it."""
-    # Closing on a client that is still sending would reset the connection before it has read why.
-    closing = [(b"connection", b"close")] if isinstance(error, BodyTooSlow) else []
-    return [*base_headers(exchange), *error.headers(), *closing]
+def failure_lines(exchange: Exchange, error: GatewayError) -> bytes:
+    """Return the header lines of an error."""
+    return base_lines(exchange) + b"".join([b"%b: %b\r\n" % pair for pair in error.headers()])

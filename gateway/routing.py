@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal, Protocol
 
 from gateway.adequacy import Adequacy, AdequacyFiles
@@ -11,7 +12,7 @@ from gateway.capabilities import Capabilities, Needs, capabilities_of, needs_of
 from gateway.errors import ModelNotFound
 from gateway.fleet.pools import Fleet, Pool
 from gateway.ledger.registry import Student
-from gateway.protocol.exchange import Prices
+from gateway.protocol.exchange import Prices, Route
 from gateway.protocol.preferences import Preferences
 from gateway.protocol.requests import InferenceRequest
 from gateway.settings import ModelSettings, Settings
@@ -54,6 +55,11 @@ class Candidate:
         """What candidates are compared by, in nano-dollars: one input and one output token."""
         return sum(self.prices)
 
+    @cached_property
+    def pinned(self) -> Route:
+        """The route of a request that names this model."""
+        return RouteDecision(self, "pinned", self.student.task if self.student else None).route
+
 
 @dataclass(slots=True)
 class RouteRequest:
@@ -72,6 +78,13 @@ class RouteDecision:
     reason: Reason
     task: str | None = None
     adequacy: float | None = None
+
+    @property
+    def route(self) -> Route:
+        """The decision in the terms of the record."""
+        chosen = self.candidate
+        prices = chosen.prices, chosen.teacher_prices
+        return Route(chosen.name, chosen.role, self.reason, *prices, self.task, self.adequacy)
 
 
 class Router(Protocol):

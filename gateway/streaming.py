@@ -21,7 +21,7 @@ from gateway.fleet.connection import UpstreamClient
 from gateway.fleet.pools import Pool
 from gateway.fleet.upstream import Deadline, UpstreamResponse
 from gateway.protocol.answers import parse_object, upstream_refusal
-from gateway.protocol.call import Call, HeaderList
+from gateway.protocol.call import Call
 from gateway.protocol.dialects import Dialect
 from gateway.protocol.exchange import Exchange
 from gateway.protocol.passing import passed_on
@@ -31,11 +31,7 @@ from gateway.protocol.sse import DONE, PING, EventSplitter, comment, payload_of,
 DRAIN_S = 0.5  # a backend that has said [DONE] gets this long to end its answer, so that the connection can be kept
 MOST_HELD = 64 * 1024  # bytes held back before the first content
 
-STREAM_HEADERS = (
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
-)
+STREAM_LINES = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +53,7 @@ class Relay:
     """One request's way to the backends and back.
 
     `settle(status, error)` closes the books just before the last byte: it makes cost and record, and raises when the
-    record can't be kept. `headers()` gives the headers of the answer as it begins.
+    record can't be kept. `lines()` gives the header lines of the answer as it begins.
     """
 
     client: UpstreamClient
@@ -66,7 +62,7 @@ class Relay:
     request: InferenceRequest
     pool: Pool
     settle: Settle
-    headers: Callable[[], HeaderList]
+    lines: Callable[[], bytes]
     deadlines: Deadlines
 
     @property
@@ -84,7 +80,7 @@ class Relay:
         deadline = Deadline.after(self.deadlines.total_s, "The answer was not complete")
         body = await self._first_success(self._read_whole, deadline)
         self.settle(200, None)
-        self.call.answer(200, self.headers(), body)
+        self.call.answer(200, self.lines(), body)
 
     async def _read_whole(self, response: UpstreamResponse) -> bytes:
         body = await response.read()
@@ -98,7 +94,7 @@ class Relay:
         return body
 
     async def _run_stream(self) -> None:
-        out = ClientStream(self.call, self.headers, self.deadlines.ping_interval_s)
+        out = ClientStream(self.call, self.lines, self.deadlines.ping_interval_s)
         seconds = min(self.deadlines.first_token_s, self.deadlines.total_s)
         # A caller's patience says nothing of the backend; that it began no answer in our own time does.
         deadline = Deadline.after(seconds, "The first token did not come", blames_backend=True)
@@ -275,11 +271,11 @@ class Passage:
 class ClientStream:
     """The client's side of a stream: the status line at the first content or ping, whole events, the end."""
 
-    __slots__ = ("_call", "_headers", "_interval_s", "_last", "_loop", "_timer", "content_sent", "started")
+    __slots__ = ("_call", "_interval_s", "_last", "_lines", "_loop", "_timer", "content_sent", "started")
 
-    def __init__(self, call: Call, headers: Callable[[], HeaderList], ping_interval_s: float) -> None:
+    def __init__(self, call: Call, lines: Callable[[], bytes], ping_interval_s: float) -> None:
         self._call = call
-        self._headers = headers
+        self._lines = lines
         self._interval_s = ping_interval_s
         self._loop = asyncio.get_running_loop()
         self._last = self._loop.time()
@@ -309,7 +305,7 @@ class ClientStream:
             self._call.write(events)
         else:
             self.started = True
-            self._call.begin([*self._headers(), *STREAM_HEADERS], events)
+            self._call.begin(self._lines() + STREAM_LINES, events)
 
     def _ping(self) -> None:
         """Send a comment when nothing was sent for the interval; a client that is slow to read needs none."""

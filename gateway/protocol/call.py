@@ -16,8 +16,6 @@ from typing import Protocol
 from gateway.errors import BodyTooLarge, BodyTooSlow, ClientLeft, UnsupportedMediaType
 from gateway.protocol.driving import Driver, Wakeup
 
-HeaderList = list[tuple[bytes, bytes]]
-
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
 
 
@@ -30,8 +28,8 @@ class Connection(Protocol):
         ...
 
     @property
-    def default_headers(self) -> HeaderList:
-        """Headers of every answer, such as the date."""
+    def default_lines(self) -> bytes:
+        """Header lines of every answer, such as the date."""
         ...
 
     def write(self, data: bytes) -> None:
@@ -141,17 +139,16 @@ class Call:
         """Call back whenever the client has caught up with reading."""
         self._on_writable = call_back
 
-    def answer(self, status: int, headers: HeaderList, body: bytes) -> None:
-        """Send a whole JSON answer, in one write."""
-        form = (b"content-type", b"application/json")
-        length = (b"content-length", b"%d" % len(body))
-        self._write(self._head(status, [*headers, form, length]) + body)
+    def answer(self, status: int, lines: bytes, body: bytes) -> None:
+        """Send a whole JSON answer, in one write. `lines` are header lines, each with its end."""
+        head = self._head(status, lines)
+        self._write(b"%bcontent-type: application/json\r\ncontent-length: %d\r\n\r\n%b" % (head, len(body), body))
         self._complete()
 
-    def begin(self, headers: HeaderList, block: bytes) -> None:
-        """Begin an answer whose length is not known, with status 200 and a first block."""
+    def begin(self, lines: bytes, block: bytes) -> None:
+        """Begin an answer whose length is not known, with status 200, header lines and a first block."""
         self._chunked = True
-        self._write(self._head(200, [*headers, (b"transfer-encoding", b"chunked")]) + _chunk(block))
+        self._write(b"%btransfer-encoding: chunked\r\n\r\n%b" % (self._head(200, lines), _chunk(block)))
 
     def write(self, block: bytes) -> None:
         """Send a further block."""
@@ -162,18 +159,10 @@ class Call:
         self._write(_chunk(block) + b"0\r\n\r\n")
         self._complete()
 
-    def _head(self, status: int, headers: HeaderList) -> bytes:
+    def _head(self, status: int, lines: bytes) -> bytes:
         self.started = True
-        lines = [b"%b: %b\r\n" % pair for pair in (*self._connection.default_headers, *headers)]
-        closing = any(name == b"connection" for name, _ in headers)
-        if closing:
-            self.keep_alive = False
-        elif not self.keep_alive:
-            lines.append(b"connection: close\r\n")
-        head = b"".join(lines)
-        if head.count(b"\n") != len(lines):
-            raise ValueError("a header holds a line break")
-        return b"%b%b\r\n" % (_STATUS_LINES[status], head)
+        closing = b"" if self.keep_alive else b"connection: close\r\n"
+        return b"%b%b%b%b" % (_STATUS_LINES[status], self._connection.default_lines, closing, lines)
 
     def _write(self, data: bytes) -> None:
         if not self.disconnected:
@@ -246,6 +235,13 @@ def check_form(headers: dict[bytes, bytes], limit: int) -> None:
     length = headers.get(b"content-length", b"0")
     if length.isdigit() and int(length) > limit:
         raise too_large(limit)
+
+
+def header_line(name: bytes, value: str) -> bytes:
+    """Return one line of a head; `ValueError` for what would be more than one."""
+    if not value.isprintable():
+        raise ValueError(f"a header can't hold {value!r}")
+    return b"%b: %b\r\n" % (name, value.encode())
 
 
 def too_large(limit: int) -> BodyTooLarge:

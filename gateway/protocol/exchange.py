@@ -3,41 +3,47 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from gateway.ledger.accounts import Account
 from gateway.ledger.identifiers import uuid7
 from gateway.ledger.keys import Key
 from gateway.protocol.answers import Answer
-from gateway.protocol.dialects import DIALECTS, Dialect
+from gateway.protocol.call import header_line
+from gateway.protocol.dialects import DIALECTS
 from gateway.protocol.preferences import DEFAULT, Preferences, inbound_request_id
 from gateway.protocol.requests import Endpoint, InferenceRequest
 
 Prices = tuple[int, int]  # nano-dollars per input and per output token
 
 
-@dataclass(slots=True)
 class Route:
-    """Who answers and why, in the record's words; `teacher_prices` are what the teacher would cost."""
+    """Who answers and why, in the record's words; `teacher_prices` are what the teacher would cost.
 
-    model: str
-    role: str
-    reason: str
-    prices: Prices
-    teacher_prices: Prices
-    task: str | None = None
-    adequacy: float | None = None
+    `decision` is the record's `route`, `lines` are the headers that tell the client.
+    """
 
-    @property
-    def decision(self) -> dict[str, Any]:
-        """The record's `route`."""
-        decision: dict[str, Any] = {"reason": self.reason}
-        if self.task is not None:
-            decision["task"] = self.task
-        if self.adequacy is not None:
-            decision["adequacy"] = self.adequacy
-        return decision
+    def __init__(
+        self,
+        model: str,
+        role: str,
+        reason: str,
+        prices: Prices,
+        teacher_prices: Prices,
+        task: str | None = None,
+        adequacy: float | None = None,
+    ) -> None:
+        self.model = model
+        self.role = role
+        self.reason = reason
+        self.prices = prices
+        self.teacher_prices = teacher_prices
+        self.decision: dict[str, Any] = {"reason": reason}
+        if task is not None:
+            self.decision["task"] = task
+        if adequacy is not None:
+            self.decision["adequacy"] = adequacy
+        self.lines = header_line(b"x-spiritsafe-model", model) + header_line(b"x-spiritsafe-route-reason", reason)
 
 
 class Reservation(Protocol):
@@ -48,17 +54,19 @@ class Reservation(Protocol):
         ...
 
 
-@dataclass(slots=True)
 class Timing:
     """Moments of one request, in `time.perf_counter()` seconds; None: not reached."""
 
-    received: float = field(default_factory=time.perf_counter)
+    # Most requests reach few of them, so that only those are set which do.
     body_read: float | None = None
     forwarded: float | None = None  # to the first backend
     first_content: float | None = None
     answered: float | None = None  # by the backend: the first content of a stream, all of another answer
     begun: float | None = None  # our answer to the client
     queued_s: float | None = None  # how long it waited because the house was full; None where no bound is set
+
+    def __init__(self) -> None:
+        self.received = time.perf_counter()
 
     def elapsed_ms(self) -> float:
         """Milliseconds since the request came."""
@@ -73,22 +81,10 @@ class Timing:
         after = 0.0 if self.answered is None else (self.begun or time.perf_counter()) - self.answered
         return (before + max(0.0, after)) * 1000
 
-    def time_to_first_token_ms(self) -> float | None:
-        """Milliseconds to the first content of a stream, or None."""
-        return None if self.first_content is None else (self.first_content - self.received) * 1000
 
-
-@dataclass(slots=True)
 class Exchange:
     """The request's facts; steps add what they find. `id` is ours and the record's, `request_id` the client's."""
 
-    endpoint: Endpoint
-    headers: dict[bytes, bytes]
-    header_names: tuple[bytes, ...]
-    peer: str
-    id: str = field(default_factory=uuid7)
-    time_ns: int = field(default_factory=time.time_ns)  # since 1970
-    timing: Timing = field(default_factory=Timing)
     preferences: Preferences = DEFAULT
     account: Account | None = None
     key: Key | None = None
@@ -100,13 +96,19 @@ class Exchange:
     tokens: int = 0
     reservation: Reservation | None = None
     recorded: bool = False
-    request_id: str = ""
-    dialect: Dialect = field(init=False)
-    answer: Answer = field(init=False)
     whole: bytes | None = None  # the answer's bytes, where it was not streamed
-    answer_headers: list[tuple[bytes, bytes]] = field(default_factory=list)  # admission wants every answer to carry
+    answer_lines: bytes = b""  # the headers that admission wants every answer to carry
 
-    def __post_init__(self) -> None:
-        self.dialect = DIALECTS[self.endpoint]
-        self.answer = self.dialect.answer()
-        self.request_id = inbound_request_id(self.headers) or self.id
+    def __init__(
+        self, endpoint: Endpoint, headers: dict[bytes, bytes], header_names: tuple[bytes, ...], peer: str
+    ) -> None:
+        self.endpoint = endpoint
+        self.headers = headers
+        self.header_names = header_names
+        self.peer = peer
+        self.timing = Timing()
+        self.time_ns = time.time_ns()  # since 1970
+        self.id = uuid7()
+        self.request_id = inbound_request_id(headers) or self.id
+        self.dialect = DIALECTS[endpoint]
+        self.answer: Answer = self.dialect.nothing

@@ -18,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from gateway.errors import InternalError
 from gateway.ledger.identifiers import uuid7
-from gateway.protocol.call import Call, HeaderList
+from gateway.protocol.call import Call
 from gateway.protocol.driving import Driver
 
 KEEP_ALIVE_S = 75
@@ -56,6 +56,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     reader_timeout_s = READER_TIMEOUT_S
     header_timeout_s = HEADER_TIMEOUT_S
+    _rendered: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"")  # for all connections
 
     def __init__(self, find: Finder, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -164,9 +165,14 @@ class GatewayProtocol(HttpToolsProtocol):
         return not self.flow.write_paused
 
     @property
-    def default_headers(self) -> HeaderList:
-        """Uvicorn's: the date."""
-        return self.server_state.default_headers
+    def default_lines(self) -> bytes:
+        """Uvicorn's headers: the date, which it makes anew every second."""
+        headers, lines = self._rendered
+        if headers is not self.server_state.default_headers:
+            headers = self.server_state.default_headers
+            lines = b"".join([b"%b: %b\r\n" % pair for pair in headers])
+            GatewayProtocol._rendered = headers, lines
+        return lines
 
     def write(self, data: bytes) -> None:
         """Send bytes; never waits."""
@@ -223,7 +229,7 @@ class GatewayProtocol(HttpToolsProtocol):
         else:
             failure = InternalError(uuid7())
             call.keep_alive = False
-            call.answer(failure.status, [], failure.encoded())
+            call.answer(failure.status, b"", failure.encoded())
 
     # --- the clock ---
 

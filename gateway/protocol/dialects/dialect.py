@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 from gateway.errors import GatewayError
@@ -71,3 +72,8 @@ class Dialect:
     recorded: bool = True
     passed_on: tuple[bytes, ...] = ()
     id_headers: tuple[bytes, ...] = (b"x-request-id",)
+
+    @cached_property
+    def nothing(self) -> Answer:
+        """The answer of a request that nobody has answered; it stays empty."""
+        return self.answer()
