@@ -196,6 +196,8 @@ def _rate_lines(what: bytes, left: tuple[int, int, float] | None) -> bytes:
 
 def duration(seconds: float) -> str:
     """Write seconds as OpenAI's headers do, such as `120ms`, `6.5s` or `1m0s`."""
+    if seconds == 0.0:
+        return "0ms"
     if seconds == float("inf"):
         return "24h0m0s"
     if seconds < 1.0:

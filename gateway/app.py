@@ -247,7 +247,7 @@ class DataPlane:
         await self._worker.pipeline.list_models(call)
 
     async def _show_model(self, call: Call) -> None:
-        name = unquote(call.path.removeprefix(MODELS + b"/").decode("latin-1"))
+        name = unquote(call.head.path.removeprefix(MODELS + b"/").decode("latin-1"))
         await self._worker.pipeline.list_models(call, name)
 
 

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from gateway.ledger.errors import LedgerError
 from gateway.ledger.identifiers import now
 from gateway.ledger.keys import Key, hash_key
 from gateway.ledger.registry import Student
+from gateway.protocol.head import Head
 
 POLL_S = 0.2
 
@@ -138,22 +140,34 @@ def presented_key(headers: dict[bytes, bytes]) -> bytes:
     return headers.get(b"x-api-key", b"").strip()
 
 
-def authenticate(
-    headers: dict[bytes, bytes], secret: bytes, state: ControlState, moment: datetime | None = None
-) -> tuple[Account, Key]:
+@dataclass(frozen=True)
+class Identity:
+    """Whose key a head presents, as one control state knows it."""
+
+    state: ControlState
+    account: Account
+    key: Key
+
+
+def authenticate(head: Head, secret: bytes, state: ControlState, moment: datetime | None = None) -> Identity:
     """Return the account and key of a request; `Unauthenticated` only for an unknown, revoked or expired key.
 
     Whether a key has expired is asked of `moment`, by default the present one.
     """
-    token = presented_key(headers)
+    found = head.identity
+    if not isinstance(found, Identity) or found.state is not state:
+        found = head.identity = _identify(presented_key(head.headers), secret, state)
+    if found.key.expires is not None and found.key.is_over(moment or now()):
+        # At the moment itself, not when the state is next loaded.
+        raise Unauthenticated("This API key has expired: ask the operator of this service for a new one.")
+    return found
+
+
+def _identify(token: bytes, secret: bytes, state: ControlState) -> Identity:
     if not token:
         raise Unauthenticated("You didn't provide an API key: send it in a header, Authorization: Bearer YOUR_KEY.")
     key = state.keys.get(hash_key(secret, token.decode("latin-1")))
     account = state.accounts.get(key.account) if key is not None else None
     if key is None or account is None:
         raise Unauthenticated("Incorrect API key provided: ask the operator of this service for a valid one.")
-    if key.expires is not None and key.is_over(
-        moment or now()
-    ):  # at the moment itself, not when the state is next loaded
-        raise Unauthenticated("This API key has expired: ask the operator of this service for a new one.")
-    return account, key
+    return Identity(state, account, key)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
-from prometheus_client.metrics_core import HistogramMetricFamily
+from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 _SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68)
@@ -74,6 +74,39 @@ class SampledHistogram(Collector):
         return found
 
 
+class Tally:
+    """How often something happened; add to `count`."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
+class TalliedCounter(Collector):
+    """A counter for the request path: adding is all it takes, without prometheus_client's lock."""
+
+    def __init__(self, name: str, text: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
+        self._name, self._text, self._labels = name, text, labels
+        self._tallies: dict[tuple[str, ...], Tally] = {}
+        registry.register(self)
+
+    def tally(self, *labels: str) -> Tally:
+        """Return the tally of that label set; keep it."""
+        return self._tallies.setdefault(labels, Tally())
+
+    def describe(self) -> Iterator[CounterMetricFamily]:
+        """Name the metric, for the registry's check of names."""
+        yield CounterMetricFamily(self._name, self._text, labels=self._labels)
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Read the tallies."""
+        family = CounterMetricFamily(self._name, self._text, labels=self._labels)
+        for labels, tally in list(self._tallies.items()):
+            family.add_metric(labels, tally.count)
+        yield family
+
+
 class GatewayMetrics:
     """The worker's own registry and what is in it."""
 
@@ -101,11 +134,11 @@ class GatewayMetrics:
             _TOKENS,
             registry,
         )
-        self.requests = Counter(
+        self.requests = TalliedCounter(
             "spiritsafe_requests",
             "Requests of known keys, by endpoint, model, class of the status sent and route reason.",
             ("endpoint", "model", "status", "reason"),
-            registry=registry,
+            registry,
         )
         self.refusals = Counter(
             "spiritsafe_refusals",

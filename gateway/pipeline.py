@@ -18,11 +18,10 @@ from gateway.authentication import ControlFollower, authenticate
 from gateway.errors import BadRequest, BodyTooSlow, ClientLeft, GatewayError, InternalError, NotRecorded
 from gateway.fleet.connection import UpstreamClient
 from gateway.metrics import GatewayMetrics
-from gateway.protocol.call import Call, check_form
+from gateway.protocol.call import Call
 from gateway.protocol.exchange import Exchange
 from gateway.protocol.idempotency import RequestsInFlight
 from gateway.protocol.listing import list_of_models, model_object
-from gateway.protocol.preferences import parse_preferences
 from gateway.protocol.requests import Endpoint, InferenceRequest, parse_request
 from gateway.recording import Recorder
 from gateway.routing import AUTO, Candidate, Catalogue, Models, Router, RouteRequest
@@ -66,12 +65,12 @@ class Pipeline:
 
     async def list_models(self, call: Call, name: str | None = None) -> None:
         """Answer GET /v1/models, or /v1/models/NAME, with what the caller may name; this is no record."""
-        exchange = new_exchange("messages" if b"anthropic-version" in call.headers else "chat.completions", call)
+        exchange = new_exchange("messages" if b"anthropic-version" in call.head.headers else "chat.completions", call)
         try:
             state = self.control.current()
-            account, key = authenticate(exchange.headers, self.secret, state)
-            check_enforcement(state, account)
-            answer = self._models(exchange.endpoint, name, account.operator, key.scope.models)
+            found = authenticate(call.head, self.secret, state)
+            check_enforcement(state, found.account)
+            answer = self._models(exchange.endpoint, name, found.account.operator, found.key.scope.models)
             call.answer(200, base_lines(exchange), json.dumps(answer).encode())
         except GatewayError as error:
             self._refuse(exchange, call, error)
@@ -86,9 +85,10 @@ class Pipeline:
         return list_of_models(endpoint, [*automatic, *visible])
 
     async def _serve(self, exchange: Exchange, call: Call) -> None:
-        check_form(exchange.headers, self.settings.max_body_bytes)
+        call.head.check_form(self.settings.max_body_bytes)
         state = self.control.current()
-        exchange.account, exchange.key = authenticate(exchange.headers, self.secret, state)
+        found = authenticate(call.head, self.secret, state)
+        exchange.account, exchange.key = found.account, found.key
         check_endpoint(exchange.key.scope, exchange.endpoint)
         request = await self._read(exchange, call)
         diverted = check_enforcement(state, exchange.account)
@@ -96,7 +96,7 @@ class Pipeline:
         plan = self.admission.plan(exchange, state.limits)
         if plan is not None:
             request = exchange.request = await self.admission.reserve(exchange, request, plan)
-        with call.presence(), self.in_flight.hold(exchange.account.name, exchange.headers):
+        with call.presence(), self.in_flight.hold(exchange.account.name, call.head.headers):
             queue = self.admission.queue_of(exchange)
             request = self.admission.with_priority(exchange, request)
             if queue is not None and not queue.enter_now():
@@ -116,9 +116,9 @@ class Pipeline:
         scope = exchange.key.scope
         request = bound_output(scope, parse_request(exchange.endpoint, raw, extensions=scope.extensions))
         # Only with the wish not to be logged understood may the content reach the record.
-        exchange.preferences = parse_preferences(exchange.headers)
+        exchange.preferences = call.head.preferences
         exchange.request = request
-        if exchange.headers.get(b"x-stainless-retry-count", b"0") != b"0":
+        if call.head.headers.get(b"x-stainless-retry-count", b"0") != b"0":
             self.metrics.retries.inc()
         return request
 
@@ -189,7 +189,7 @@ class Pipeline:
 
 def new_exchange(endpoint: Endpoint, call: Call) -> Exchange:
     """Begin the story of a request."""
-    return Exchange(endpoint, call.headers, call.header_names, call.peer)
+    return Exchange(endpoint, call.head, call.peer)
 
 
 def base_lines(exchange: Exchange) -> bytes:
@@ -200,7 +200,7 @@ def base_lines(exchange: Exchange) -> bytes:
 
 
 def success_lines(exchange: Exchange) -> bytes:
-    """Return the header lines of an answer: who answered and why, what it took here, its price unless it is a stream."""
+    """Return the header lines of an answer: who answered and why, what it took here, the price unless it is a stream."""
     timing, route = exchange.timing, exchange.route
     timing.begun = time.perf_counter()
     lines = b"%bx-spiritsafe-overhead-ms: %.3f\r\n" % (base_lines(exchange), timing.overhead_ms())

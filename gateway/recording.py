@@ -60,9 +60,10 @@ class Recorder:
             exchange.cost = cost_of(usage, route.prices)
             exchange.tokens = usage["input_tokens"] + usage["output_tokens"]
         kept = self._keep_text and not exchange.preferences.no_log
-        record = final_record(exchange, usage, self._client(exchange), keep_text=kept)
+        client = client_of(exchange.head, self._origin.network(exchange.peer, exchange.head.headers))
+        record = final_record(exchange, usage, client, keep_text=kept)
         self._write(lambda spool: spool.final(record))
-        self._observe(exchange, usage)
+        self._observe(exchange, usage, record)
 
     def close(self) -> None:
         """Close the spool."""
@@ -115,13 +116,7 @@ class Recorder:
         most = request.maximum_output
         return made if most is None else min(made, most)
 
-    def _client(self, exchange: Exchange) -> dict[str, Any]:
-        headers = exchange.headers
-        return client_of(
-            exchange.header_names, headers.get(b"user-agent"), self._origin.network(exchange.peer, headers)
-        )
-
-    def _observe(self, exchange: Exchange, usage: dict[str, Any]) -> None:
+    def _observe(self, exchange: Exchange, usage: dict[str, Any], record: dict[str, Any]) -> None:
         """Count what was recorded, and learn the model's pace."""
         route, timing = exchange.route, exchange.timing
         model, reason = (route.model, route.reason) if route is not None else ("", "")
@@ -129,9 +124,9 @@ class Recorder:
         series = self._series.get(label)
         if series is None:
             series = self._series[label] = _Series(self._metrics, *label)
-        series.requests.inc()
-        series.duration(timing.elapsed_ms() / 1000)
-        self._metrics.overhead(timing.overhead_ms() / 1000)
+        series.requests.count += 1
+        series.duration(record["latency_ms"] / 1000)
+        self._metrics.overhead(record["overhead_ms"] / 1000)
         if timing.first_content is not None:
             series.time_to_first_token(timing.first_content - timing.received)
         if usage:
@@ -150,7 +145,7 @@ class _Series:
     def __init__(
         self, metrics: GatewayMetrics, endpoint: str, model: str, status: int, reason: str, error: str
     ) -> None:
-        self.requests = metrics.requests.labels(endpoint, model, f"{status}xx", reason)
+        self.requests = metrics.requests.tally(endpoint, model, f"{status}xx", reason)
         self.duration = metrics.duration.series(endpoint, model, error)
         self.time_to_first_token = metrics.time_to_first_token.series(endpoint, model)
         self.input = metrics.tokens.series(endpoint, model, "input")

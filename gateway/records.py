@@ -7,7 +7,6 @@ While a client waits, a record takes what is at hand: figures, and the bytes of 
 from __future__ import annotations
 
 import logging
-from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -17,8 +16,7 @@ from gateway.ledger.fingerprint import embedding, minhash
 from gateway.ledger.identifiers import rfc3339_of
 from gateway.protocol.dialects import DIALECTS
 from gateway.protocol.exchange import Exchange
-from gateway.protocol.origin import header_fingerprint
-from gateway.protocol.passing import traceparent
+from gateway.protocol.head import Head
 from gateway.protocol.requests import InferenceRequest, tool_names
 
 WIRE = "wire"
@@ -35,20 +33,21 @@ def was_answered(exchange: Exchange) -> bool:
 
 def start_record(exchange: Exchange) -> dict[str, Any]:
     """Return the little that is known before a request is forwarded; fields without a value are absent."""
+    account, key, request, route = exchange.account, exchange.key, exchange.request, exchange.route
     record: dict[str, Any] = {
         "id": exchange.id,
         "time": rfc3339_of(exchange.time_ns),
         "origin": "live",
         "endpoint": exchange.endpoint,
     }
-    if exchange.account is not None:
-        record["account"] = exchange.account.name
-    if exchange.key is not None:
-        record["key"] = exchange.key.id
-    if exchange.request is not None:
-        record["model_requested"] = exchange.request.model
-    if exchange.route is not None:
-        record["route"] = exchange.route.decision
+    if account is not None:
+        record["account"] = account.name
+    if key is not None:
+        record["key"] = key.id
+    if request is not None:
+        record["model_requested"] = request.model
+    if route is not None:
+        record["route"] = route.decision
     return record
 
 
@@ -56,16 +55,15 @@ def final_record(
     exchange: Exchange, usage: dict[str, Any], client: dict[str, Any], *, keep_text: bool
 ) -> dict[str, Any]:
     """Return the record of a finished request, with text or with what outlives it; absent is what has no value."""
-    request, route, timing = exchange.request, exchange.route, exchange.timing
+    request, route, timing, answer = exchange.request, exchange.route, exchange.timing, exchange.answer
     record = start_record(exchange)
-    record["counterfactual_cost"] = 0
     if route is not None and was_answered(exchange):
         record["model"] = route.model
         record["model_role"] = route.role
-        if usage:
-            record["counterfactual_cost"] = cost_of(usage, route.teacher_prices)
+        record["counterfactual_cost"] = cost_of(usage, route.teacher_prices) if usage else 0
     else:
         record["model"] = request.model if request is not None else "unknown"
+        record["counterfactual_cost"] = 0
     record["status"] = exchange.status
     record["cost"] = exchange.cost
     record["latency_ms"] = round(timing.elapsed_ms(), 3)
@@ -77,15 +75,13 @@ def final_record(
         record["queue_ms"] = round(timing.queued_s * 1000, 3)
     if exchange.error is not None:
         record["error"] = exchange.error
-    if exchange.answer.finish_reason is not None:
-        record["finish_reason"] = exchange.answer.finish_reason
+    if answer.finish_reason is not None:
+        record["finish_reason"] = answer.finish_reason
     if usage:
         record["usage"] = usage
     if exchange.preferences.tags:
         record["tags"] = exchange.preferences.tags
-    extra = _extra(exchange)
-    if extra:
-        record["extra"] = extra
+    _add_extra(record, exchange)
     if request is not None:
         if keep_text:
             _add_wire(record, exchange, request)
@@ -110,10 +106,10 @@ def complete(record: dict[str, Any]) -> dict[str, Any]:
     return made
 
 
-@lru_cache(maxsize=4096)
-def client_of(names: tuple[bytes, ...], agent: bytes | None, network: str | None) -> dict[str, Any]:
+def client_of(head: Head, network: str | None) -> dict[str, Any]:
     """Return what a record says of the client: how it orders its headers, what it calls itself, where it is."""
-    client: dict[str, Any] = {"fingerprint": header_fingerprint(names)}
+    client: dict[str, Any] = {"fingerprint": head.fingerprint}
+    agent = head.headers.get(b"user-agent")
     if agent is not None:
         client["user_agent"] = agent.decode("latin-1")
     if network is not None:
@@ -121,15 +117,12 @@ def client_of(names: tuple[bytes, ...], agent: bytes | None, network: str | None
     return client
 
 
-def _extra(exchange: Exchange) -> dict[str, str]:
-    """What lets a caller find its request again: its own name for it, and its trace."""
-    found = {}
-    if exchange.request_id != exchange.id:
-        found["request_id"] = exchange.request_id
-    trace = traceparent(exchange.headers)
-    if trace is not None:
-        found["traceparent"] = trace
-    return found
+def _add_extra(record: dict[str, Any], exchange: Exchange) -> None:
+    """Note what lets a caller find its request again: its own name for it, and its trace."""
+    if exchange.request_id is not exchange.id:
+        record["extra"] = {"request_id": exchange.request_id}
+    if exchange.head.traceparent is not None:
+        record.setdefault("extra", {})["traceparent"] = exchange.head.traceparent.decode()
 
 
 def _add_wire(record: dict[str, Any], exchange: Exchange, request: InferenceRequest) -> None:

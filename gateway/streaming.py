@@ -140,12 +140,13 @@ class Relay:
         self.exchange.answer = self._dialect.answer()
         # Our own id, unique among those in flight, whatever the client called its request: vLLM names its work by it.
         name = self.exchange.id if number == 1 else f"{self.exchange.id}-{number}"
-        headers = {b"content-type": b"application/json", b"x-request-id": name.encode(), **passed_on(self.exchange)}
+        passed = passed_on(self.exchange.head, self._dialect)
+        lines = b"content-type: application/json\r\nx-request-id: %b\r\n%b" % (name.encode(), passed)
         body = self.request.upstream_body(self.pool.served_name)
         with backend.carrying():
             timing.forwarded = timing.forwarded or time.perf_counter()
             client = self.pool.provider or self.client
-            response = await client.post(backend.url + self._dialect.path, body, headers, deadline)
+            response = await client.post(backend.url + self._dialect.path, body, lines, deadline)
             try:
                 if response.status != 200:
                     raise upstream_refusal(response.status, await response.read(), response.retry_after)

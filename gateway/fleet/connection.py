@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 import typing
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -354,10 +353,12 @@ class UpstreamClient:
         self._waiting: dict[HttpResponse, Deadline] = {}
         self._clock: asyncio.TimerHandle | None = None
 
-    async def post(self, url: str, body: bytes, headers: Mapping[bytes, bytes], deadline: Deadline) -> HttpResponse:
-        """Send a request and wait for status and headers; raises `UpstreamError` of the fitting kind."""
+    async def post(self, url: str, body: bytes, lines: bytes, deadline: Deadline) -> HttpResponse:
+        """Send a request and wait for status and headers; raises `UpstreamError` of the fitting kind.
+
+        `lines` are header lines, each with its end; those that the connection needs come besides.
+        """
         target = self._target("POST", url)
-        lines = b"".join([b"%b: %b\r\n" % pair for pair in headers.items()])
         head = b"%b%bcontent-length: %d\r\n\r\n" % (target.head, lines, len(body))
         return await self._ask(target, head, body, deadline)
 

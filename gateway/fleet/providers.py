@@ -14,7 +14,7 @@ import importlib.metadata
 import json
 import os
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from typing import Any
 
 from gateway.errors import (
@@ -140,7 +140,7 @@ class Provider:
         self._served_name = served_name
         self._place = {name: value for name, value in (("api_base", api_base), ("api_key", api_key)) if value}
 
-    async def post(self, url: str, body: bytes, headers: Mapping[bytes, bytes], deadline: Deadline) -> ProviderResponse:
+    async def post(self, url: str, body: bytes, lines: bytes, deadline: Deadline) -> ProviderResponse:
         """Ask the provider for what the URL's path and the body say; raises `GatewayError` of the fitting kind."""
         return await apart(self._post(url, body, deadline))
 

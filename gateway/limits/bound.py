@@ -7,8 +7,7 @@ audio) is bounded by the model's context, as everything is.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.errors import BadRequest
 from gateway.protocol.requests import InferenceRequest
@@ -18,13 +17,12 @@ MESSAGE_TOKENS = 16  # around one message
 TOOLS_FACTOR = 2  # templates indent the declarations of tools
 
 
-@dataclass(frozen=True)
-class Bound:
+class Bound(NamedTuple):
     """At most so many tokens: `prompt` read and `output` made. `inject`: the field that holds the backend to it."""
 
     prompt: int
     output: int
-    inject: dict[str, int]
+    inject: dict[str, int] | None
 
     @property
     def tokens(self) -> int:
@@ -48,15 +46,18 @@ def bound_of(request: InferenceRequest, context_length: int, max_output: int | N
     most = _default(request, name, allowed) if asked is None else min(asked, context_length)
     prompts = _prompts(body.get("prompt") if "prompt" in body else body.get("input"))
     prompt = min(_prompt_tokens(request, context_length), context_length * prompts)
-    return Bound(prompt, most * _choices(body) * prompts, {name: most} if asked is None and name else {})
+    return Bound(prompt, most * _choices(body) * prompts, {name: most} if asked is None and name else None)
 
 
 def _asked(request: InferenceRequest) -> tuple[str, int | None]:
     """Return the field that says how long an answer may be, and what the backend will read there."""
-    for name, value in request.output_limits.items():
+    names = request.dialect.output_limits
+    told = request.told
+    for name in names:
+        value = told.get(name)
         if isinstance(value, int) and not isinstance(value, bool):
             return name, max(0, value)
-    return next(iter(request.dialect.output_limits), ""), None
+    return (names[0] if names else ""), None
 
 
 def _default(request: InferenceRequest, name: str, allowed: int) -> int:
@@ -67,6 +68,8 @@ def _default(request: InferenceRequest, name: str, allowed: int) -> int:
 
 
 def _choices(body: dict[str, Any]) -> int:
+    if "n" not in body and "best_of" not in body:
+        return 1
     counts = (body.get("n"), body.get("best_of"))
     return max([1, *(count for count in counts if isinstance(count, int))])
 
@@ -80,8 +83,9 @@ def _prompt_tokens(request: InferenceRequest, context_length: int) -> int:
     messages = request.subject.get("messages")
     if not isinstance(messages, list):
         return len(request.raw)
-    if any(_has_media(message.get("content")) for message in messages):
-        return context_length
+    for message in messages:
+        if _has_media(message.get("content")):
+            return context_length
     size = len(request.raw) * (TOOLS_FACTOR if request.body.get("tools") else 1)
     return size + TEMPLATE_TOKENS + MESSAGE_TOKENS * len(messages)
 

@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 from gateway.ledger.limits import Limits
@@ -166,7 +167,7 @@ class Plan:
     max_output: int | None
     until: float
 
-    @property
+    @cached_property
     def bounded(self) -> bool:
         """Must a request say at most how much it answers?"""
         return bool(self.tokens or self.money or self.max_output is not None)
@@ -315,8 +316,11 @@ class LeasedLimiter:
         now = int(self._clock() * 1e9)
         for lease in leases:
             limit = lease.meter.limit
-            missing = -((now - lease.full_at) * limit // MINUTE_NS) - lease.free  # rounded up
-            missing = 0 if missing < 0 else min(missing, limit)
+            if now >= lease.full_at and lease.free >= 0:
+                missing = 0
+            else:
+                missing = -((now - lease.full_at) * limit // MINUTE_NS) - lease.free  # rounded up
+                missing = 0 if missing < 0 else min(missing, limit)
             if found is None or limit - missing < found[1]:
                 found = limit, limit - missing, missing * 60 / limit
         return found

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import http
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol
 
-from gateway.errors import BodyTooLarge, BodyTooSlow, ClientLeft, UnsupportedMediaType
+from gateway.errors import BodyTooSlow, ClientLeft
 from gateway.protocol.driving import Driver, Wakeup
+from gateway.protocol.head import Head, too_large
 
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
 
@@ -42,7 +43,7 @@ class Connection(Protocol):
 
 
 class Call:
-    """A request: `headers` by lower-case name (of a repeated one the last), their names in order, the body as it comes.
+    """A request: its head, and the body as it comes.
 
     `keep_alive`, `response_complete` and `disconnected` are uvicorn's names for the state of an answer.
     """
@@ -50,7 +51,6 @@ class Call:
     __slots__ = (
         "_chunked",
         "_connection",
-        "_expects_continue",
         "_on_left",
         "_on_writable",
         "_parts",
@@ -59,24 +59,17 @@ class Call:
         "body_complete",
         "disconnected",
         "driver",
-        "header_names",
-        "headers",
+        "head",
         "keep_alive",
-        "path",
         "peer",
         "response_complete",
         "started",
     )
     driver: Driver  # of its handler; the connection sets it
 
-    def __init__(
-        self, connection: Connection, path: bytes, headers: Iterable[tuple[bytes, bytes]], peer: str, keep_alive: bool
-    ) -> None:
+    def __init__(self, connection: Connection, head: Head, peer: str, keep_alive: bool) -> None:
         self._connection = connection
-        self.path = path
-        pairs = tuple(headers)
-        self.headers = dict(pairs)
-        self.header_names = tuple([name for name, _ in pairs])
+        self.head = head
         self.peer = peer
         self.keep_alive = keep_alive
         self.body_complete = False
@@ -84,7 +77,6 @@ class Call:
         self.response_complete = False
         self.disconnected = False
         self._chunked = False
-        self._expects_continue = self.headers.get(b"expect", b"").lower() == b"100-continue"
         self._parts: list[bytes] = []
         self._size = 0
         self._wakeup: Wakeup | None = None
@@ -103,7 +95,7 @@ class Call:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def _wait_for_body(self, limit: int, timeout_s: float) -> None:
-        if self._expects_continue:
+        if self.head.headers.get(b"expect", b"").lower() == b"100-continue":
             self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
@@ -174,6 +166,12 @@ class Call:
 
     # --- for the connection ---
 
+    def received_whole(self, body: bytes) -> None:
+        """Take a body that came in one piece."""
+        self._size = len(body)
+        self._parts.append(body)
+        self.body_complete = True
+
     def received_body(self, part: bytes) -> None:
         """Take a piece of the body."""
         self._size += len(part)
@@ -225,28 +223,11 @@ class Presence:
             raise ClientLeft from error
 
 
-def check_form(headers: dict[bytes, bytes], limit: int) -> None:
-    """Refuse by the headers alone what can't be JSON or is too long: `UnsupportedMediaType`, `BodyTooLarge`."""
-    media_type = headers.get(b"content-type", b"")
-    if media_type != b"application/json" and media_type.partition(b";")[0].strip().lower() != b"application/json":
-        raise UnsupportedMediaType("The body must be JSON: send it with Content-Type: application/json.")
-    if headers.get(b"content-encoding", b"identity") != b"identity":
-        raise UnsupportedMediaType("The body must not be compressed: leave out Content-Encoding.")
-    length = headers.get(b"content-length", b"0")
-    if length.isdigit() and int(length) > limit:
-        raise too_large(limit)
-
-
 def header_line(name: bytes, value: str) -> bytes:
     """Return one line of a head; `ValueError` for what would be more than one."""
     if not value.isprintable():
         raise ValueError(f"a header can't hold {value!r}")
     return b"%b: %b\r\n" % (name, value.encode())
-
-
-def too_large(limit: int) -> BodyTooLarge:
-    """Return the refusal of a body over the limit."""
-    return BodyTooLarge(f"The body is larger than {limit} bytes: shorten the request.")
 
 
 def _chunk(block: bytes) -> bytes:

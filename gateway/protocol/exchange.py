@@ -11,7 +11,8 @@ from gateway.ledger.keys import Key
 from gateway.protocol.answers import Answer
 from gateway.protocol.call import header_line
 from gateway.protocol.dialects import DIALECTS
-from gateway.protocol.preferences import DEFAULT, Preferences, inbound_request_id
+from gateway.protocol.head import Head
+from gateway.protocol.preferences import DEFAULT, Preferences
 from gateway.protocol.requests import Endpoint, InferenceRequest
 
 Prices = tuple[int, int]  # nano-dollars per input and per output token
@@ -99,16 +100,13 @@ class Exchange:
     whole: bytes | None = None  # the answer's bytes, where it was not streamed
     answer_lines: bytes = b""  # the headers that admission wants every answer to carry
 
-    def __init__(
-        self, endpoint: Endpoint, headers: dict[bytes, bytes], header_names: tuple[bytes, ...], peer: str
-    ) -> None:
+    def __init__(self, endpoint: Endpoint, head: Head, peer: str) -> None:
         self.endpoint = endpoint
-        self.headers = headers
-        self.header_names = header_names
+        self.head = head
         self.peer = peer
         self.timing = Timing()
         self.time_ns = time.time_ns()  # since 1970
         self.id = uuid7()
-        self.request_id = inbound_request_id(headers) or self.id
+        self.request_id = head.request_id or self.id
         self.dialect = DIALECTS[endpoint]
         self.answer: Answer = self.dialect.nothing

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 from collections import deque
 from collections.abc import Callable, Coroutine
+from functools import lru_cache
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -20,6 +22,7 @@ from gateway.errors import InternalError
 from gateway.ledger.identifiers import uuid7
 from gateway.protocol.call import Call
 from gateway.protocol.driving import Driver
+from gateway.protocol.head import Head
 
 KEEP_ALIVE_S = 75
 HEADER_TIMEOUT_S = 30.0
@@ -51,6 +54,63 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+class _Known:
+    """A head that has been parsed, but for its length: an SDK sends the same one with each request of a connection.
+
+    What is equal, byte for byte, to a head that the parser took means what that one meant.
+    """
+
+    __slots__ = ("_after", "_before", "handler", "head")
+
+    def __init__(self, before: bytes, after: bytes, head: Head, handler: Handler) -> None:
+        self._before, self._after = before, after  # the bytes around the length
+        self.head, self.handler = head, handler
+
+    def body_of(self, data: bytes) -> bytes | None:
+        """Return the body of a request that is whole in one read and has this head; None: the parser has to see it."""
+        if not data.startswith(self._before):
+            return None
+        start = len(self._before)
+        end = data.find(b"\r", start, start + _MOST_DIGITS + 1)
+        length = data[start:end]
+        if end < 0 or not length.isdigit() or not data.startswith(self._after, end):
+            return None
+        body = data[end + len(self._after) :]
+        if len(body) != int(length):
+            return None
+        self.head.headers[b"content-length"] = length
+        return body
+
+
+_MOST_DIGITS = 9
+_LENGTH = re.compile(rb"\r\ncontent-length: ([0-9]{1,%d})\r\n" % _MOST_DIGITS, re.IGNORECASE)
+_UNKNOWABLE = (b"transfer-encoding", b"expect", b"upgrade")
+_LONGEST_KNOWN = 4096
+
+
+def _known(data: bytes, call: Call, handler: Handler) -> _Known | None:
+    """Return the head that a read began with as a known one; None where it says more than its length of the body."""
+    head = call.head
+    end = data.find(b"\r\n\r\n") + 4
+    if not 4 < end <= _LONGEST_KNOWN or not call.keep_alive or any(name in head.headers for name in _UNKNOWABLE):
+        return None
+    lengths = _LENGTH.findall(data, 0, end)
+    # As many lines as headers, and the request's and an empty one: so the head ends where it seems to.
+    if (
+        len(lengths) != 1
+        or head.names.count(b"content-length") != 1
+        or data.count(b"\n", 0, end) != len(head.names) + 2
+    ):
+        return None
+    found = _LENGTH.search(data, 0, end)
+    return _Known(data[: found.start(1)], data[found.end(1) : end], head, handler) if found is not None else None
+
+
+@lru_cache(maxsize=1024)
+def _lower(name: bytes) -> bytes:
+    return name.lower()
+
+
 class GatewayProtocol(HttpToolsProtocol):
     """Uvicorn's protocol with a short way for the data plane: `find(method, path)` gives the handler of a request."""
 
@@ -66,6 +126,9 @@ class GatewayProtocol(HttpToolsProtocol):
         self._driven = cast("set[Driver]", self.tasks)  # uvicorn waits for them at the end, and cancels what is left
         self._current: Call | None = None  # whose answer is under way; `cycle` is the request that is being read
         self._waiting: tuple[Call, Handler] | None = None  # starts when the read that brought its head is parsed
+        self._known: _Known | None = None  # the head of the request before
+        self._in_head = False
+        self._peer = ""
         self._due: float | None = None  # when to close, for want of a request, a head or the rest of a body
         self._reader_due: float | None = None  # when to cut off a client that does not read
         self._check: asyncio.TimerHandle | None = None
@@ -75,6 +138,7 @@ class GatewayProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the clock for the first request."""
         super().connection_made(transport)
+        self._peer = self.client[0] if self.client else ""
         self._allow(self.header_timeout_s)
         self._check = self.loop.call_later(CHECK_S, self._look_at_the_clock)
 
@@ -91,11 +155,26 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse one read, then start the request it brought."""
-        super().data_received(data)
-        if self._waiting is not None:
-            call, handler = self._waiting
-            self._waiting = None
-            self._start(call, handler)
+        rests = self._rests()
+        body = self._known.body_of(data) if rests and self._known is not None else None
+        if body is not None and self._known is not None:
+            self._due = None
+            call, handler = Call(self, self._known.head, self._peer, True), self._known.handler
+            call.received_whole(body)
+            self.cycle = call  # type: ignore[assignment]
+        else:
+            super().data_received(data)
+            if self._waiting is None:
+                return
+            (call, handler), self._waiting = self._waiting, None
+            self._known = _known(data, call, handler) if rests else None
+        self._start(call, handler)
+
+    def _rests(self) -> bool:
+        """Is nothing under way, so that the next byte begins a request?"""
+        before = self._reading()
+        over = before is not None and before.response_complete and before.body_complete
+        return (over or self.cycle is None) and not self._in_head and not self.transport.is_closing()
 
     def pause_writing(self) -> None:
         """Start the clock for a client that does not read; closing would wait for it, so it will be cut off."""
@@ -114,23 +193,29 @@ class GatewayProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Start the clock for a head."""
         self.url, self.headers, self.expect_100_continue = b"", [], False
+        self._in_head = True
         self._allow(self.header_timeout_s)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header."""
+        self.headers.append((_lower(name), value))
 
     def on_headers_complete(self) -> None:
         """Make a call of a request for the data plane; leave any other to uvicorn."""
+        self._in_head = False
         self._due = None  # from here on the body's own time-out counts
         path = self.url.partition(b"?")[0]
         handler = self._find(self.parser.get_method(), path)
         if handler is None:
-            url, headers, expects = self.url, self.headers, self.expect_100_continue
+            url, headers = self.url, self.headers
             super().on_message_begin()  # makes the scope, which no call needs
-            self.url, self.expect_100_continue = url, expects
+            self.url = url
             self.headers += headers
+            self.expect_100_continue = (b"expect", b"100-continue") in headers
             super().on_headers_complete()
             return
-        peer = self.client[0] if self.client else ""
         keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
-        call = Call(self, path, self.headers, peer, keep_alive)
+        call = Call(self, Head(path, self.headers), self._peer, keep_alive)
         before = self.cycle
         self.cycle = call  # type: ignore[assignment]
         if before is None or before.response_complete:

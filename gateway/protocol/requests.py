@@ -87,9 +87,14 @@ class InferenceRequest:
         return self.body.get("store") is True
 
     @property
+    def told(self) -> dict[str, Any]:
+        """What the backend is told: the body, and what we add to it."""
+        return {**self.body, **self.injected} if self.injected else self.body
+
+    @property
     def output_limits(self) -> dict[str, Any]:
         """What the backend is told of an answer's length: the fields that bound it, the one that counts first."""
-        told = {**self.body, **self.injected} if self.injected else self.body
+        told = self.told
         return {name: told[name] for name in self.dialect.output_limits if told.get(name) is not None}
 
     @property

@@ -15,6 +15,7 @@ from gateway.ledger import accounts, keys
 from gateway.ledger.control import ControlState, load
 from gateway.ledger.database import Database
 from gateway.ledger.identifiers import now
+from gateway.protocol.head import Head
 from tests.control_plane import fresh
 
 SECRET = b"s" * 32
@@ -34,8 +35,8 @@ def make_key(database: Database) -> tuple[keys.Key, str]:
         return keys.create(connection, SECRET, "acme", "test")
 
 
-def headers(value: str) -> dict[bytes, bytes]:
-    return {b"authorization": value.encode()}
+def head(value: str) -> Head:
+    return Head(b"/v1/chat/completions", [(b"authorization", value.encode())])
 
 
 def follower(database: Database, max_age_s: float = 300.0) -> ControlFollower:
@@ -46,8 +47,8 @@ def test_a_key_names_its_account(database: Database) -> None:
     """A bearer token is looked up by its keyed hash; the scheme's case does not matter."""
     key, text = make_key(database)
     for scheme in ("Bearer", "bearer", "BEARER"):
-        account, found = authenticate(headers(f"{scheme} {text}"), SECRET, load(database), now())
-        assert (account.name, found.id) == ("acme", key.id)
+        found = authenticate(head(f"{scheme} {text}"), SECRET, load(database), now())
+        assert (found.account.name, found.key.id) == ("acme", key.id)
 
 
 @pytest.mark.parametrize("value", ["", "Bearer", "Bearer ", "Bearer sk-safe-nobody", "Basic YTpi", "Bearer \xff"])
@@ -55,9 +56,9 @@ def test_anything_else_is_unauthenticated(database: Database, value: str) -> Non
     """No key, no scheme, an unknown key: 401."""
     make_key(database)
     with pytest.raises(Unauthenticated):
-        authenticate(headers(value), SECRET, load(database), now())
+        authenticate(head(value), SECRET, load(database), now())
     with pytest.raises(Unauthenticated):
-        authenticate({}, SECRET, load(database), now())
+        authenticate(Head(b"", []), SECRET, load(database), now())
 
 
 def test_a_revoked_key_is_unknown_at_the_next_poll(database: Database) -> None:
@@ -65,12 +66,12 @@ def test_a_revoked_key_is_unknown_at_the_next_poll(database: Database) -> None:
     key, text = make_key(database)
     following = follower(database)
     following.poll()
-    authenticate(headers(f"Bearer {text}"), SECRET, following.current(), now())
+    authenticate(head(f"Bearer {text}"), SECRET, following.current(), now())
     with database.write() as connection:
         keys.revoke(connection, key.id, "test")
     following.poll()
     with pytest.raises(Unauthenticated):
-        authenticate(headers(f"Bearer {text}"), SECRET, following.current(), now())
+        authenticate(head(f"Bearer {text}"), SECRET, following.current(), now())
 
 
 def test_a_key_ends_at_the_moment_it_was_told(database: Database) -> None:
@@ -79,9 +80,9 @@ def test_a_key_ends_at_the_moment_it_was_told(database: Database) -> None:
     with database.write() as connection:
         _, text = keys.create(connection, SECRET, "acme", "test", expires=end)
     state = load(database)
-    authenticate(headers(f"Bearer {text}"), SECRET, state, end - timedelta(milliseconds=1))
+    authenticate(head(f"Bearer {text}"), SECRET, state, end - timedelta(milliseconds=1))
     with pytest.raises(Unauthenticated, match="has expired"):
-        authenticate(headers(f"Bearer {text}"), SECRET, state, end)
+        authenticate(head(f"Bearer {text}"), SECRET, state, end)
 
 
 def test_a_rotation_accepts_both_for_the_grace(database: Database) -> None:
@@ -91,10 +92,10 @@ def test_a_rotation_accepts_both_for_the_grace(database: Database) -> None:
         _, new = keys.rotate(connection, SECRET, key.id, "test", timedelta(hours=24))
     state, later = load(database), now() + timedelta(hours=24, seconds=1)
     for text in (old, new):
-        authenticate(headers(f"Bearer {text}"), SECRET, state, now())
-    authenticate(headers(f"Bearer {new}"), SECRET, state, later)
+        authenticate(head(f"Bearer {text}"), SECRET, state, now())
+    authenticate(head(f"Bearer {new}"), SECRET, state, later)
     with pytest.raises(Unauthenticated):
-        authenticate(headers(f"Bearer {old}"), SECRET, state, later)
+        authenticate(head(f"Bearer {old}"), SECRET, state, later)
 
 
 def test_without_a_first_state_nothing_is_decided(tmp_path: Path) -> None:
@@ -135,7 +136,7 @@ def test_a_dead_control_plane_serves_its_last_state_for_a_time(
         Path(f"{path}{extra}").unlink(missing_ok=True)
     destroy(path)
     following.poll()
-    account, _ = authenticate(headers(f"Bearer {text}"), SECRET, following.current(), now())
+    account = authenticate(head(f"Bearer {text}"), SECRET, following.current(), now()).account
     assert account.name == "acme"
     time.sleep(0.35)
     following.poll()
@@ -156,7 +157,7 @@ def test_a_control_plane_that_comes_back_is_followed_again(database: Database, t
     restored = fresh(database.url)
     _, text = make_key(restored)
     following.poll()
-    assert authenticate(headers(f"Bearer {text}"), SECRET, following.current(), now())[0].name == "acme"
+    assert authenticate(head(f"Bearer {text}"), SECRET, following.current(), now()).account.name == "acme"
 
 
 def test_the_thread_follows_and_reports(database: Database) -> None:
@@ -171,7 +172,7 @@ def test_the_thread_follows_and_reports(database: Database) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.01)
         assert seen[-1] is following.current()
-        assert authenticate(headers(f"Bearer {text}"), SECRET, following.current(), now())
+        assert authenticate(head(f"Bearer {text}"), SECRET, following.current(), now())
     finally:
         following.stop()
 
@@ -185,7 +186,7 @@ def test_models_that_fail_do_not_hold_up_a_revocation(database: Database) -> Non
 
     following = ControlFollower(database.url, 300.0, fail)
     following.poll()
-    authenticate(headers(f"Bearer {text}"), SECRET, following.current(), now())
+    authenticate(head(f"Bearer {text}"), SECRET, following.current(), now())
     with database.write() as connection:
         keys.revoke(connection, key.id, "test")
     following.poll()

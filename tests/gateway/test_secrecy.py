@@ -16,12 +16,12 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from gateway import operator, pipeline
+from gateway import operator
 from gateway.ledger import keys, operators, secret
 from gateway.ledger.ingester import Ingester
 from gateway.ledger.lake import Lake
 from gateway.logs import JsonFormatter
-from gateway.protocol.preferences import Preferences
+from gateway.protocol.head import Head
 from gateway.records import complete
 from tests.fakes import Drop, FakeVllm, chat_stream, error_response, stream_head
 from tests.gateway.conftest import RunningGateway, eventually
@@ -79,11 +79,11 @@ def traffic(
     vllm.play(*chat_stream("teacher", ["a"])[:3], Drop())
     answers += [call(house, key), call(house, key, stream=True), call(house, key, stream=True)]
 
-    def crash(headers: dict[bytes, bytes]) -> Preferences:
-        raise RuntimeError(f"unexpected headers: {headers}")
+    def crash(head: Head, limit: int) -> None:
+        raise RuntimeError(f"unexpected headers: {head.headers}")
 
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "parse_preferences", crash)
+        patched.setattr(Head, "check_form", crash)
         answers.append(call(house, key))
     assert b"internal_error" in answers[-1]
     return answers

@@ -45,7 +45,7 @@ def soon(seconds: float = 5.0) -> Deadline:
 
 async def post(client: UpstreamClient, vllm: FakeVllm, body: bytes = b"{}") -> HttpResponse:
     """Send a request."""
-    return await client.post(f"{vllm.url}/v1/chat/completions", body, {}, soon())
+    return await client.post(f"{vllm.url}/v1/chat/completions", body, b"", soon())
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ async def test_refused_and_unknown(client: UpstreamClient) -> None:
         port = closed.getsockname()[1]
     for url in (f"http://127.0.0.1:{port}", "http://nobody.invalid"):
         with pytest.raises(UpstreamUnreachable):
-            await client.post(f"{url}/v1/chat/completions", b"{}", {}, soon())
+            await client.post(f"{url}/v1/chat/completions", b"{}", b"", soon())
 
 
 @pytest.mark.parametrize("url", ["", "http://", "http://a b/", "http://[::1/", "http://h:99999/", "http://h/\r\nx: y"])
@@ -121,7 +121,7 @@ async def test_deadlines(client: UpstreamClient, vllm: FakeVllm) -> None:
     """An answer that is late says which deadline passed, and its connection is closed; a new deadline replaces it."""
     vllm.play(Hang())
     with pytest.raises(UpstreamTimeout, match="The head did not come within"):
-        await client.post(f"{vllm.url}/v1/chat/completions", b"{}", {}, Deadline.after(0.1, "The head did not come"))
+        await client.post(f"{vllm.url}/v1/chat/completions", b"{}", b"", Deadline.after(0.1, "The head did not come"))
     vllm.play(stream_head(), framed(b"data: x\n\n"), Hang())
     answer = await post(client, vllm)
     answer.expire(Deadline.after(0.1, "The rest did not come"))

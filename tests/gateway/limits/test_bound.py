@@ -51,7 +51,7 @@ def test_what_is_no_text_is_bounded_by_the_model() -> None:
 def test_the_callers_own_maximum_counts(body: dict[str, Any], output: int) -> None:
     """For each answer that is asked for, and as far as the model goes; nothing is injected then."""
     found = bound(**body)
-    assert (found.output, found.inject) == (output, {})
+    assert (found.output, found.inject) == (output, None)
     assert found.tokens == found.prompt + output
     assert found.cost((2, 3)) == 2 * found.prompt + 3 * output
 

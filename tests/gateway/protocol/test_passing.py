@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.protocol.dialects import Endpoint
-from gateway.protocol.exchange import Exchange
-from gateway.protocol.passing import passed_on, traceparent
+from gateway.protocol.dialects import DIALECTS, Endpoint
+from gateway.protocol.head import Head
+from gateway.protocol.passing import passed_on
 
 TRACE = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-def exchange(endpoint: Endpoint, **headers: bytes) -> Exchange:
-    sent = {name.replace("_", "-").encode(): value for name, value in headers.items()}
-    return Exchange(endpoint, sent, tuple(sent), "127.0.0.1")
+def head(**headers: bytes) -> Head:
+    """Return a head with these headers."""
+    return Head(b"/v1/messages", [(name.replace("_", "-").encode(), value) for name, value in headers.items()])
+
+
+def passed(endpoint: Endpoint, **headers: bytes) -> bytes:
+    """Return what goes on to the backend."""
+    return passed_on(head(**headers), DIALECTS[endpoint])
 
 
 @pytest.mark.parametrize("value", [TRACE, b"01" + TRACE[2:] + b"-later", b"cc" + TRACE[2:]])
 def test_a_trace_is_kept(value: bytes) -> None:
     """Version 00 of W3C's trace context, and what a later one may append."""
-    assert traceparent({b"traceparent": value}) == value.decode()
+    assert head(traceparent=value).traceparent == value
+    assert passed("completions", traceparent=value) == b"traceparent: " + value + b"\r\n"
 
 
 @pytest.mark.parametrize(
@@ -36,12 +42,12 @@ def test_a_trace_is_kept(value: bytes) -> None:
 )
 def test_what_is_no_trace_is_dropped(value: bytes) -> None:
     """An invalid value starts no trace and reaches neither backend nor record."""
-    assert traceparent({b"traceparent": value}) is None
-    assert passed_on(exchange("chat.completions", traceparent=value)) == {}
+    assert head(traceparent=value).traceparent is None
+    assert passed("chat.completions", traceparent=value) == b""
 
 
 def test_only_messages_pass_on_the_version() -> None:
     """The version of Anthropic's API means something to that endpoint alone, and only as a plain value."""
-    assert passed_on(exchange("messages", anthropic_version=b"2023-06-01")) == {b"anthropic-version": b"2023-06-01"}
-    assert passed_on(exchange("messages", anthropic_version=b"a\r\nb: c")) == {}
-    assert passed_on(exchange("responses", anthropic_version=b"2023-06-01")) == {}
+    assert passed("messages", anthropic_version=b"2023-06-01") == b"anthropic-version: 2023-06-01\r\n"
+    assert passed("messages", anthropic_version=b"a\r\nb: c") == b""
+    assert passed("responses", anthropic_version=b"2023-06-01") == b""
