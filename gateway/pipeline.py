@@ -200,7 +200,7 @@ def base_lines(exchange: Exchange) -> bytes:
 
 
 def success_lines(exchange: Exchange) -> bytes:
-    """Return the header lines of an answer: who answered and why, what it took here, the price unless it is a stream."""
+    """Return the header lines of an answer: who answered, why, what it took here, its price if it is whole."""
     timing, route = exchange.timing, exchange.route
     timing.begun = time.perf_counter()
     lines = b"%bx-spiritsafe-overhead-ms: %.3f\r\n" % (base_lines(exchange), timing.overhead_ms())
