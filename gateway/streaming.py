@@ -200,7 +200,19 @@ class Passage:
     `feed` takes each read of the backend's; it raises what the events say went wrong, after what came before them.
     """
 
-    __slots__ = ("_answer", "_dialect", "_held", "_out", "_relay", "_response", "_splitter", "done")
+    __slots__ = (
+        "_answer",
+        "_dialect",
+        "_end",
+        "_held",
+        "_hides_usage",
+        "_out",
+        "_relay",
+        "_response",
+        "_splitter",
+        "_wants_usage",
+        "done",
+    )
 
     def __init__(self, relay: Relay, response: UpstreamResponse, out: ClientStream) -> None:
         self._relay = relay
@@ -208,41 +220,59 @@ class Passage:
         self._out = out
         self._answer = relay.exchange.answer
         self._dialect = relay.exchange.dialect
+        self._wants_usage = relay.request.wants_usage  # in a chunk at the end
+        self._hides_usage = self._dialect.hides_usage and not relay.request.wants_continuous_usage
         self._splitter = EventSplitter()
         self._held: list[bytes] = []
+        self._end = DONE  # the word that ends the stream
         self.done = False
 
     def feed(self, block: bytes) -> None:
         """Pass on the events that a read completes."""
-        if self.done:
+        done = self.done
+        if done:
             return
+        content = False
         failure: GatewayError | None = None
-        content, end, dialect = False, DONE, self._dialect
         for event in self._splitter.feed(block):
-            payload = payload_of(event)
-            if payload == b"[DONE]" and not dialect.terminals:
-                self.done = True
-                break
-            if not payload or payload == b"[DONE]":
-                continue  # a comment, as pings to the client are ours; or a word that this dialect does not know
+            shown = self._answer.pass_word(event) if self._hides_usage else None
+            if shown is not None:
+                content = True
+                self._held += (shown, b"\n\n")
+                continue
             try:
-                chunk = parse_object(payload)
-                failure = dialect.failed(chunk)
+                content = self._take(event) or content
             except GatewayError as error:
                 failure = error
-            if failure is not None:
                 break
-            content = self._answer.add_chunk(chunk) or content
-            if dialect.terminals and str(chunk.get("type")) in dialect.terminals:
-                self.done, end = True, event + b"\n\n"
+            if self.done:
                 break
-            self._show(event, payload, chunk)
         self._pass(content)
         if failure is not None:
             raise failure
         if self.done:
             self._response.expire(Deadline.after(DRAIN_S, "The model's server did not end its answer"))
-            self._relay.finish(self._out, end)
+            self._relay.finish(self._out, self._end)
+
+    def _take(self, event: bytes) -> bool:
+        """Read an event and hold what the client gets of it; True for content."""
+        payload, terminals = payload_of(event), self._dialect.terminals
+        if payload == b"[DONE]" and not terminals:
+            self.done = True
+            return False
+        if not payload or payload == b"[DONE]":
+            return False  # a comment, as pings to the client are ours; or a word that this dialect does not know
+        chunk = parse_object(payload)
+        failure = self._dialect.failed(chunk)
+        if failure is not None:
+            raise failure
+        content = self._answer.add_chunk(chunk)
+        if terminals and str(chunk.get("type")) in terminals:
+            self.done = True
+            self._end = event + b"\n\n"
+        else:
+            self._show(event, payload, chunk)
+        return content
 
     def _pass(self, content: bool) -> None:
         out, held = self._out, self._held
@@ -260,12 +290,12 @@ class Passage:
                 self._relay.call.when_writable(self._response.resume)
 
     def _show(self, event: bytes, payload: bytes, chunk: dict[str, Any]) -> None:
-        request = self._relay.request
-        if not chunk.get("usage") or not self._dialect.hides_usage or request.wants_continuous_usage:
+        if not self._hides_usage or not chunk.get("usage"):
             self._held += (event, b"\n\n")
         elif chunk.get("choices"):
+            self._answer.learn(event)
             self._held += (b"data: ", without_usage(payload, chunk), b"\n\n")
-        elif request.wants_usage:
+        elif self._wants_usage:
             self._held += (event, b"\n\n")
 
 
@@ -286,8 +316,12 @@ class ClientStream:
 
     def content(self, events: bytes) -> None:
         """Send events."""
-        self.content_sent = True
-        self._write(events)
+        if self.content_sent:
+            self._last = self._loop.time()
+            self._call.write(events)
+        else:
+            self.content_sent = True
+            self._write(events)
 
     def end(self, events: bytes) -> None:
         """Send the last events."""

@@ -40,17 +40,17 @@ class HttpResponse:
     """A backend's answer: status and head are there; the body is read whole, or goes to a consumer as it comes."""
 
     __slots__ = (
-        "_buffered",
         "_connection",
         "_consumer",
         "_done",
         "_error",
         "_headers",
         "_limit",
-        "_parts",
         "_paused",
         "_waiting",
         "_wakeup",
+        "buffered",
+        "parts",
         "status",
     )
 
@@ -58,8 +58,8 @@ class HttpResponse:
         self.status = 0
         self._connection: _Connection | None = connection
         self._headers: dict[bytes, bytes] = {}
-        self._parts: list[bytes] = []
-        self._buffered = 0
+        self.parts: list[bytes] = []
+        self.buffered = 0
         self._limit: int | None = None
         self._consumer: Consumer | None = None
         self._done = False
@@ -95,7 +95,7 @@ class HttpResponse:
         """Read until the body ends or is longer than the limit."""
         self._limit = limit
         self.resume()
-        while not self._done and self._buffered <= limit:
+        while not self._done and self.buffered <= limit:
             await self._wait()
         return self._take()
 
@@ -144,11 +144,6 @@ class HttpResponse:
         """Take status and headers."""
         self.status, self._headers = status, headers
 
-    def received_body(self, block: bytes) -> None:
-        """Take a piece of the body."""
-        self._parts.append(block)
-        self._buffered += len(block)
-
     def received_end(self) -> None:
         """Take note that the body is complete; the connection is free."""
         self._done, self._connection = True, None
@@ -161,17 +156,21 @@ class HttpResponse:
             if self._done:
                 self._wake()
         elif self._limit is not None:
-            if self._done or self._buffered > self._limit:
+            if self._done or self.buffered > self._limit:
                 self._wake()
         elif self.status:
             self._wake()
-            if self._buffered > MOST_BUFFERED:
+            if self.buffered > MOST_BUFFERED:
                 self.pause()
 
     def _hand_over(self) -> None:
-        if self._parts and self._consumer is not None:
+        if self.parts and self._consumer is not None:
+            parts = self.parts
+            block = parts[0] if len(parts) == 1 else b"".join(parts)
+            parts.clear()
+            self.buffered = 0
             try:
-                self._consumer(self._take())
+                self._consumer(block)
             except GatewayError as error:
                 self._end_by(error)
             except Exception as error:  # noqa: BLE001 — it is raised again, where somebody waits for the answer
@@ -183,7 +182,7 @@ class HttpResponse:
         self.fail(error)
 
     def _take(self) -> bytes:
-        parts, self._parts, self._buffered = self._parts, [], 0
+        parts, self.parts, self.buffered = self.parts, [], 0
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def _wait(self) -> None:
@@ -312,8 +311,10 @@ class _Connection(asyncio.Protocol):
 
     def on_body(self, block: bytes) -> None:
         """Pass on a piece of the body."""
-        if self._response is not None and not self._complete:
-            self._response.received_body(block)
+        response = self._response
+        if response is not None and not self._complete:
+            response.parts.append(block)
+            response.buffered += len(block)
 
     def on_message_complete(self) -> None:
         """Note the end of the answer, or of an interim one."""

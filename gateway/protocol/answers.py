@@ -41,6 +41,17 @@ class Answer(ABC):
         """Take an event of a stream; True when it has content that a client would see. Not all endpoints stream."""
         return False
 
+    def pass_word(self, event: bytes) -> bytes | None:
+        """Take an event of a stream without reading it, where its form is known; return what a client gets of it.
+
+        That is without usage, so it is only for clients that want none. None: it has to be read.
+        """
+        return None
+
+    def learn(self, event: bytes) -> bool:
+        """Learn the form of an event that was just read, so that the next of its kind need not be; is it known now?"""
+        return False
+
     @abstractmethod
     def add_whole(self, body: dict[str, Any]) -> None:
         """Take an answer that was not streamed."""

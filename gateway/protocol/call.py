@@ -143,8 +143,9 @@ class Call:
         self._write(b"%btransfer-encoding: chunked\r\n\r\n%b" % (self._head(200, lines), _chunk(block)))
 
     def write(self, block: bytes) -> None:
-        """Send a further block."""
-        self._write(_chunk(block))
+        """Send a further block, which must not be empty."""
+        if not self.disconnected:
+            self._connection.write(b"%x\r\n%b\r\n" % (len(block), block))
 
     def end(self, block: bytes) -> None:
         """Send the last block."""

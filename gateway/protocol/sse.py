@@ -38,7 +38,7 @@ class EventSplitter:
         if rest:
             self._tail = b""
             self._keep(rest)
-        return [event for event in events if event]
+        return events if b"" not in events else [event for event in events if event]
 
     def _keep(self, piece: bytes) -> None:
         self._rest.append(piece)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+
 from gateway.protocol.answers import Answer, Usage, count, objects
+from gateway.protocol.dialects.words import WordForm
 
 _CONTENT = ("content", "reasoning", "reasoning_content", "tool_calls", "function_call", "refusal")
 
@@ -15,12 +18,38 @@ class ChoicesAnswer(Answer):
     def __init__(self) -> None:
         super().__init__()
         self._tool_calls: dict[int, dict[str, Any]] = {}
+        self._word: str | None = None  # of the last chunk, where it had nothing else
+        self._form: WordForm | None = None
+        self._usage_so_far: bytes | None = None  # as JSON, read when somebody asks
+
+    def pass_word(self, event: bytes) -> bytes | None:
+        """Take an event of the form that was learnt; return it without usage, or None: it has to be read."""
+        found = self._form.read(event) if self._form is not None else None
+        if found is None:
+            return None
+        word, self._usage_so_far, shown = found
+        self._content.append(word)
+        self.content_chunks += 1
+        return shown
+
+    def learn(self, event: bytes) -> bool:
+        """Learn the form of an event that was just read; was it the commonest, with nothing but a word?"""
+        if self._form is None and self._word is not None:
+            self._form = WordForm.of(event, self._word)
+        return self._form is not None
+
+    @property
+    def usage(self) -> dict[str, Any] | None:
+        """The backend's own count, in the record's terms; None where it gave none."""
+        if self._usage_so_far is not None:
+            self._reported, self._usage_so_far = orjson.loads(self._usage_so_far), None
+        return super().usage
 
     def add_chunk(self, chunk: dict[str, Any]) -> bool:
         """Take a chunk of a stream; True when it has content that a client would see."""
         usage = chunk.get("usage")
         if isinstance(usage, dict):
-            self._reported = usage
+            self._reported, self._usage_so_far = usage, None
         if self._add_word(chunk.get("choices")):
             return True
         seen = False
@@ -31,6 +60,7 @@ class ChoicesAnswer(Answer):
 
     def _add_word(self, choices: object) -> bool:
         """Take the commonest chunk, of which streams consist: one choice, and nothing but some text in it."""
+        self._word = None
         if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
             return False
         choice = choices[0]
@@ -40,6 +70,7 @@ class ChoicesAnswer(Answer):
         content = delta.get("content")
         if not isinstance(content, str) or not content:
             return False
+        self._word = content
         self._content.append(content)
         self.choices = self.choices or 1
         self.content_chunks += 1
