@@ -6,11 +6,13 @@ with a request id, and for a known key a record: success, refusal, a client that
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from gateway.admission import Admission, check_enforcement
@@ -138,21 +140,17 @@ class Pipeline:
         return candidate
 
     def _relay(self, exchange: Exchange, request: InferenceRequest, candidate: Candidate, call: Call) -> Relay:
-        total = self.settings.total_timeout_s
-        if not request.stream and exchange.preferences.deadline_s is not None:
+        deadlines, patience = self._deadlines, exchange.preferences.deadline_s
+        if patience is not None and not request.stream:
             # The caller gives up then, and is answered a little before; a stream's bytes and pings renew its patience.
-            patience = exchange.preferences.deadline_s
-            total = min(total, patience - min(1.0, patience / 10))
-        return Relay(
-            self.client,
-            call,
-            exchange,
-            request,
-            candidate.pool,
-            lambda status, error: self._settle(exchange, status, error),
-            lambda: success_lines(exchange),
-            Deadlines(self.settings.ping_interval_s, self.settings.first_token_timeout_s, total),
-        )
+            total = min(deadlines.total_s, patience - min(1.0, patience / 10))
+            deadlines = dataclasses.replace(deadlines, total_s=total)
+        return Relay(self.client, call, exchange, request, candidate.pool, self._settle, success_lines, deadlines)
+
+    @cached_property
+    def _deadlines(self) -> Deadlines:
+        settings = self.settings
+        return Deadlines(settings.ping_interval_s, settings.first_token_timeout_s, settings.total_timeout_s)
 
     def _settle(self, exchange: Exchange, status: int, error: GatewayError | None) -> None:
         """Record how it ended, once, before the client has the last byte; `NotRecorded` when that fails and matters."""

@@ -46,11 +46,14 @@ class Recorder:
 
     def open(self) -> None:
         """Open the spool where it is not open; `NotRecorded` when that fails and matters."""
-        self._write(lambda spool: None)
+        try:
+            self._opened()
+        except SpoolUnavailable as error:
+            self._unrecorded(error)
 
     def start(self, exchange: Exchange) -> None:
         """Write that a request is about to be forwarded, so that it shows as interrupted if this process dies."""
-        self._write(lambda spool: spool.start(start_record(exchange)))
+        self._write(start_record(exchange), final=False)
 
     def final(self, exchange: Exchange) -> None:
         """Price the request and write its record; returns when it is in the file."""
@@ -62,7 +65,7 @@ class Recorder:
         kept = self._keep_text and not exchange.preferences.no_log
         client = client_of(exchange.head, self._origin.network(exchange.peer, exchange.head.headers))
         record = final_record(exchange, usage, client, keep_text=kept)
-        self._write(lambda spool: spool.final(record))
+        self._write(record, final=True)
         self._observe(exchange, usage, record)
 
     def close(self) -> None:
@@ -71,9 +74,13 @@ class Recorder:
             self._spool.close()
             self._spool = None
 
-    def _write(self, write: Callable[[SpoolWriter], object]) -> None:
+    def _write(self, record: dict[str, Any], *, final: bool) -> None:
         try:
-            write(self._opened())
+            spool = self._opened()
+            if final:
+                spool.final(record)
+            else:
+                spool.start(record)
         except SpoolUnavailable as error:
             self._unrecorded(error)
         else:

@@ -176,4 +176,5 @@ def _fingerprint(request: InferenceRequest) -> dict[str, Any]:
 
 def cost_of(usage: dict[str, Any], prices: tuple[int, int]) -> int:
     """Return integer nano-dollars."""
-    return int(usage["input_tokens"]) * prices[0] + int(usage["output_tokens"]) * prices[1]
+    cost: int = usage["input_tokens"] * prices[0] + usage["output_tokens"] * prices[1]
+    return cost

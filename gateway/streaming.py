@@ -36,7 +36,7 @@ STREAM_LINES = b"content-type: text/event-stream; charset=utf-8\r\ncache-control
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
-Settle = Callable[[int, GatewayError | None], None]
+Settle = Callable[[Exchange, int, GatewayError | None], None]
 
 
 @dataclass(slots=True)
@@ -52,8 +52,8 @@ class Deadlines:
 class Relay:
     """One request's way to the backends and back.
 
-    `settle(status, error)` closes the books just before the last byte: it makes cost and record, and raises when the
-    record can't be kept. `lines()` gives the header lines of the answer as it begins.
+    `settle(exchange, status, error)` closes the books just before the last byte: it makes cost and record, and raises
+    when the record can't be kept. `lines(exchange)` gives the header lines of the answer as it begins.
     """
 
     client: UpstreamClient
@@ -62,7 +62,7 @@ class Relay:
     request: InferenceRequest
     pool: Pool
     settle: Settle
-    lines: Callable[[], bytes]
+    lines: Callable[[Exchange], bytes]
     deadlines: Deadlines
 
     @property
@@ -79,8 +79,8 @@ class Relay:
     async def _run_whole(self) -> None:
         deadline = Deadline.after(self.deadlines.total_s, "The answer was not complete")
         body = await self._first_success(self._read_whole, deadline)
-        self.settle(200, None)
-        self.call.answer(200, self.lines(), body)
+        self.settle(self.exchange, 200, None)
+        self.call.answer(200, self.lines(self.exchange), body)
 
     async def _read_whole(self, response: UpstreamResponse) -> bytes:
         body = await response.read()
@@ -94,7 +94,7 @@ class Relay:
         return body
 
     async def _run_stream(self) -> None:
-        out = ClientStream(self.call, self.lines, self.deadlines.ping_interval_s)
+        out = ClientStream(self.call, lambda: self.lines(self.exchange), self.deadlines.ping_interval_s)
         seconds = min(self.deadlines.first_token_s, self.deadlines.total_s)
         # A caller's patience says nothing of the backend; that it began no answer in our own time does.
         deadline = Deadline.after(seconds, "The first token did not come", blames_backend=True)
@@ -119,7 +119,7 @@ class Relay:
         out: ClientStream | None = None,
     ) -> Result:
         """Try backends until one answers; after content has been sent no other may follow."""
-        failure: GatewayError = NoBackend("No server of this model is up: try again shortly.")
+        failure: GatewayError | None = None
         for number, backend in enumerate(self.pool.attempts(self.request), 1):
             try:
                 return await self._attempt(backend, number, read, deadline)
@@ -127,7 +127,7 @@ class Relay:
                 if not error.retryable or (out is not None and out.content_sent):
                     raise
                 failure = error
-        raise failure
+        raise failure or NoBackend("No server of this model is up: try again shortly.")
 
     async def _attempt(
         self,
@@ -178,7 +178,7 @@ class Relay:
     def finish(self, out: ClientStream, end: bytes) -> None:
         """Close the books and end the stream with `end`, the backend's word that it is complete."""
         try:
-            self.settle(200, None)
+            self.settle(self.exchange, 200, None)
         except GatewayError as error:
             out.end(self._failure(error))
             return
@@ -187,7 +187,7 @@ class Relay:
     def _fail(self, out: ClientStream, error: GatewayError) -> None:
         """End a stream that has begun as its dialect tells of failures."""
         with suppress(GatewayError):  # the record's own failure is logged and counted; the client hears of this one
-            self.settle(200, error)
+            self.settle(self.exchange, 200, error)
         out.end(self._failure(error))
 
     def _failure(self, error: GatewayError) -> bytes:

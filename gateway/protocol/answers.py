@@ -61,8 +61,9 @@ class Answer(ABC):
         """The backend's own count, in the record's terms; None where it gave none."""
         if self._reported is None:
             return None
-        exact = {name: value for name, value in self._exact(self._reported).items() if value is not None}
-        return {**exact, "source": "exact"}
+        exact: dict[str, Any] = {name: n for name, n in self._exact(self._reported).items() if n is not None}
+        exact["source"] = "exact"
+        return exact
 
     def response(self) -> dict[str, Any]:
         """Return the record's `response`."""

@@ -126,9 +126,12 @@ class ChoicesAnswer(Answer):
 
 def choices_usage(reported: dict[str, Any]) -> Usage:
     """Return usage in the record's terms; what is missing of the two main counts is 0."""
-    return {
+    usage: Usage = {
         "input_tokens": count(reported, "prompt_tokens") or 0,
         "output_tokens": count(reported, "completion_tokens") or 0,
-        "reasoning_tokens": count(reported.get("completion_tokens_details"), "reasoning_tokens"),
-        "cached_tokens": count(reported.get("prompt_tokens_details"), "cached_tokens"),
     }
+    if "completion_tokens_details" in reported:
+        usage["reasoning_tokens"] = count(reported["completion_tokens_details"], "reasoning_tokens")
+    if "prompt_tokens_details" in reported:
+        usage["cached_tokens"] = count(reported["prompt_tokens_details"], "cached_tokens")
+    return usage
