@@ -6,7 +6,6 @@ with a request id, and for a known key a record: success, refusal, a client that
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import time
@@ -144,7 +143,7 @@ class Pipeline:
         if patience is not None and not request.stream:
             # The caller gives up then, and is answered a little before; a stream's bytes and pings renew its patience.
             total = min(deadlines.total_s, patience - min(1.0, patience / 10))
-            deadlines = dataclasses.replace(deadlines, total_s=total)
+            deadlines = Deadlines(deadlines.ping_interval_s, deadlines.first_token_s, total)
         return Relay(self.client, call, exchange, request, candidate.pool, self._settle, success_lines, deadlines)
 
     @cached_property
