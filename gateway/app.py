@@ -184,15 +184,17 @@ class Worker:
         self.catalogue = catalogue
 
     def _queues(self, settings: Settings) -> dict[str, FairQueue]:
-        """Return the queues of the models that have a bound; those there were go on."""
+        """Return the queues of the models that have a bound; those there were go on, by the bounds of now."""
         limits, bound = settings.limits, settings.gateway.max_in_flight
         own = {model.name: model.max_in_flight for model in settings.models}
         bounds = {name: own.get(name) or bound for name in self._context_lengths}
-        return {
-            name: self._places.queues.get(name) or FairQueue(bound, limits.queue_length, limits.queue_wait_s)
-            for name, bound in bounds.items()
-            if bound
-        }
+        found: dict[str, FairQueue] = {}
+        for name, capacity in bounds.items():
+            if capacity:
+                wanted = capacity, limits.queue_length, limits.queue_wait_s
+                queue = found[name] = self._places.queues.get(name) or FairQueue(*wanted)
+                queue.adjust(*wanted)
+        return found
 
     def _open_spool(self) -> SpoolWriter:
         spool = self.settings.spool

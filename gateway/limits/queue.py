@@ -67,8 +67,14 @@ class FairQueue:
         self._left_at = clock()
         self._pace_s = 0.0  # usual time between two that leave, while others wait
 
+    def adjust(self, capacity: int, length: int, wait_s: float) -> None:
+        """Go by these bounds from now on; who entered stays, and who waits hears of more room when somebody moves."""
+        self._capacity, self._length, self._wait_s = capacity, length, wait_s
+
     def enter_now(self) -> bool:
-        """Enter if there is room; nobody waits then, because room is given to who waits first."""
+        """Enter if there is room that nobody waits for."""
+        if self._heap:
+            self._let_in()
         if self._in_flight >= self._capacity:
             return False
         self._in_flight += 1
@@ -92,17 +98,24 @@ class FairQueue:
         return self._clock() - began
 
     def leave(self) -> None:
-        """Free the place, or hand it to the one whose turn it is."""
+        """Free the place for the one whose turn it is."""
         self._keep_pace()
-        while self._heap:
+        self._in_flight -= 1
+        if not self._let_in() and not self._heap:
+            # Nobody waits: a busy period is over, and nothing of it weighs on the next one.
+            self._virtual, self._finish, self._pace_s = 0.0, {}, 0.0
+
+    def _let_in(self) -> bool:
+        """Give room to those who wait, in the order of their turns; was there anybody?"""
+        found = False
+        while self._heap and self._in_flight < self._capacity:
             tag, _, turn = heapq.heappop(self._heap)
             if not turn.done():
                 self._virtual = tag
+                self._in_flight += 1
                 turn.set_result(None)
-                return
-        self._in_flight -= 1
-        # Nobody waits: a busy period is over, and nothing of it weighs on the next one.
-        self._virtual, self._finish, self._pace_s = 0.0, {}, 0.0
+                found = True
+        return found
 
     def waiting(self, lane: Lane) -> int:
         """Return how many wait in a lane."""

@@ -156,3 +156,37 @@ async def _play(steps: list[str], capacity: int) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _adjusted(before: int, after: int, leaving: int) -> list[Flow]:
+    queue = full(before)
+    flows = [Flow(name) for name in "abcdef"]
+    async with waiting(queue, *flows) as turns:
+        queue.adjust(after, 100, 10.0)
+        for _ in range(leaving):
+            queue.leave()
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return list(turns)
+
+
+def test_bounds_change_while_some_wait() -> None:
+    """More room goes to those who wait as soon as one leaves; with less nobody enters until it is free."""
+    assert len(asyncio.run(_adjusted(1, 3, 1))) == 3
+    assert len(asyncio.run(_adjusted(3, 1, 2))) == 0
+    assert len(asyncio.run(_adjusted(3, 1, 3))) == 1
+
+
+def test_new_room_is_for_those_who_wait() -> None:
+    """Who comes when there is more room does not overtake who waited for it."""
+
+    async def run() -> tuple[bool, int]:
+        queue = full(1)
+        async with waiting(queue, Flow("a")) as turns:
+            queue.adjust(2, 100, 10.0)
+            entered = queue.enter_now()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            return entered, len(turns)
+
+    assert asyncio.run(run()) == (False, 1)
