@@ -153,9 +153,11 @@ class OperatorSettings:
 class SpoolSettings:
     """`[spool]`: where records stand until the lake has them."""
 
-    group_commit_ms: int = 50  # at most this much is lost when the power fails; a killed process loses nothing
+    durability: Literal["group", "strict"] = "group"  # what a power cut may cost: a group's window, or nothing
+    group_commit_ms: int = 50  # the window; a killed process loses nothing in either mode
     segment_bytes: int = 64 * 1024 * 1024
     ingest_interval_s: float = 1.0
+    budget_bytes: int = 0  # of spool and lake; then gateway.on_spool_failure decides; 0: no bound
 
 
 @dataclass(frozen=True)
@@ -451,6 +453,8 @@ def _check_ranges(settings: Settings, place: _Place) -> None:
     for section, bound in bounds:
         if bound < 0:
             raise place.error(section, "max_in_flight", f"is {bound}; write 0 for no bound")
+    if settings.spool.budget_bytes < 0:
+        raise place.error("spool", "budget_bytes", f"is {settings.spool.budget_bytes}; write 0 for no bound")
     if settings.limits.store and not re.match(r"(valkey|redis)s?://[^/\s]+", settings.limits.store):
         raise place.error("limits", "store", f"{settings.limits.store!r} is no address: write valkey://HOST:PORT/0")
     if settings.gateway.max_body_bytes < 1024:

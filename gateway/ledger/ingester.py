@@ -27,7 +27,7 @@ from gateway.ledger.configuration import IngesterSettings
 from gateway.ledger.errors import Forbidden, LedgerError, SpoolUnavailable
 from gateway.ledger.frames import Frame, Kind, read_segment
 from gateway.ledger.lake import SMALL_FILES, Lake
-from gateway.ledger.spool import SpoolWriter, segments, slots, stream_of
+from gateway.ledger.spool import SpoolWriter, segments, slots, stream_of, sync_path
 from gateway.ledger.traffic import to_table
 
 logger = logging.getLogger(__name__)
@@ -60,6 +60,7 @@ class _Stream:
     offset: int = 0
     last_frame: int = 0
     under_way: dict[int, tuple[dict[str, Any], Path]] = field(default_factory=dict)
+    unsynced: set[Path] = field(default_factory=set)
     damaged: set[Path] = field(default_factory=set)
     damaged_bytes: int = 0
     drained_at: float = field(default_factory=time.monotonic)
@@ -74,6 +75,7 @@ class _Stream:
                 continue
             if path != self.segment:
                 self.segment, self.offset = path, 0
+            self.unsynced.add(path)
             for frame in islice(read_segment(path, self.offset), limit - count):
                 rows += self._take(frame, path)
                 self.offset = frame.end
@@ -100,13 +102,10 @@ class _Stream:
         return frames, total
 
     def sync(self) -> None:
-        """Sync the segment being read: no row may be surer of its disk than the frame that its number comes from."""
-        if self.segment is not None:
-            descriptor = os.open(self.segment, os.O_RDONLY)
-            try:
-                os.fdatasync(descriptor)
-            finally:
-                os.close(descriptor)
+        """Sync what was read, names too: no row may be surer of its disk than the frame that its number comes from."""
+        for path in (*self.unsynced, self.folder):
+            sync_path(path)
+        self.unsynced.clear()
 
     def clean(self) -> None:
         """Delete the oldest segments that hold nothing the lake lacks; keep those with damaged bytes as `.torn`."""
@@ -114,6 +113,7 @@ class _Stream:
         for path in segments(self.folder)[:-1]:
             if self.segment is None or path.name >= self.segment.name or path in needed:
                 return
+            self.unsynced.discard(path)
             if path in self.damaged:
                 path.rename(path.with_suffix(".torn"))
             else:

@@ -26,6 +26,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction, WriterPropertie
 from deltalake.exceptions import DeltaError
 
 from gateway.ledger.errors import LedgerError
+from gateway.ledger.spool import sync_path
 from gateway.ledger.traffic import SCHEMA, from_row, today
 
 logger = logging.getLogger(__name__)
@@ -213,16 +214,17 @@ class Lake:
         files = [self._path / path for path, _size in _added(commit)]
         for path in [*files, commit, *self._log.glob(f"{version:020d}.checkpoint*"), self._log / "_last_checkpoint"]:
             if path.exists():
-                _sync_path(path)
-        for folder in {*(path.parent for path in files), self._log, self._path, self._path.parent}:
-            _sync_path(folder)
+                sync_path(path)
+        above = (self._path, self._path.parent, self._path.parent.parent)
+        for folder in {*(path.parent for path in files), self._log, *above}:
+            sync_path(folder)
 
     def _undo(self, version: int) -> None:
         for path in self._log.glob(f"{version:020d}.*"):
             path.unlink()
         # It may point at the checkpoint just removed, and is only a shortcut.
         (self._log / "_last_checkpoint").unlink(missing_ok=True)
-        _sync_path(self._log)
+        sync_path(self._log)
 
 
 def _store(table: pa.Table, version: int) -> pa.Table:
@@ -289,14 +291,6 @@ def _is_whole(path: Path, size: int) -> bool:
     with path.open("rb") as file:
         file.seek(-len(_PARQUET_END), os.SEEK_END)
         return file.read() == _PARQUET_END and file.tell() == size
-
-
-def _sync_path(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def millisecond(moment: datetime) -> pa.Scalar:
