@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from gateway.command import Context, standard_options
 from gateway.ledger.importing import import_traffic
 from gateway.ledger.lake import Lake
+from gateway.ledger.rehashing import RowReport, rehash
 from gateway.ledger.traffic import from_row
 from gateway.ledger.verification import verify as verify_traffic
 
@@ -49,20 +50,36 @@ def tail(context: Context, follow: bool, account: str | None, limit: int) -> Non
 
 
 @traffic.command()
+@click.option("--numbers-only", is_flag=True, help="Do not hash the rows again, which reads the whole lake.")
 @standard_options
-def verify(context: Context) -> None:
-    """Check that every worker slot's finished requests are recorded, once; exit with 1 when one is lost or doubled."""
+def verify(context: Context, numbers_only: bool) -> None:
+    """Check that finished requests are recorded, once, and rows as they were written; exit with 1 when not."""
     reports = verify_traffic(context.settings)
     context.emit([vars(report) | {"sound": report.is_sound} for report in reports])
     broken = [report.stream for report in reports if not report.is_sound]
+    rows = RowReport() if numbers_only else rehash(context.settings)
+    if rows.places:
+        context.emit(rows.places)
+    if rows.unreadable:
+        context.emit(rows.unreadable)
     if broken:
         context.say(
             f"Records are missing or doubled in {', '.join(broken)}: keep the data folder as it is and see above."
         )
+    if not rows.is_sound:
+        context.say(
+            f"{rows.damaged} rows are not what was written and {len(rows.unreadable)} data files can't be read: keep "
+            "the data folder as it is, see above, and restore them from a backup."
+        )
+    if broken or not rows.is_sound:
         sys.exit(1)
     total = sum(report.completed for report in reports)
     waiting = sum(report.waiting for report in reports)
     context.say(f"Every one of {total} finished requests is accounted for, {waiting} of them not in the lake yet.")
+    if not numbers_only:
+        context.say(
+            f"{rows.rows} rows were hashed again and are as written; {rows.unhashed} are older than the hashes."
+        )
 
 
 @traffic.command(name="import")

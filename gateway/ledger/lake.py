@@ -22,18 +22,27 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import DeltaError
 
 from gateway.ledger.errors import LedgerError
+from gateway.ledger.rowhash import ROW_HASH, row_hashes
 from gateway.ledger.spool import sync_path
 from gateway.ledger.traffic import SCHEMA, from_row, today
 
 logger = logging.getLogger(__name__)
 
-# Columns that the lake adds: the worker slot's stream and record number (null for imported rows), and the version.
-PROVENANCE = (("spool_stream", pa.string()), ("spool_number", pa.int64()), ("lake_version", pa.int64()))
+# Columns that the lake adds: the worker slot's stream and record number (null for imported rows), the version, and the
+# hash of it all (null for rows of before there were hashes).
+PROVENANCE = (
+    ("spool_stream", pa.string()),
+    ("spool_number", pa.int64()),
+    ("lake_version", pa.int64()),
+    (ROW_HASH, pa.binary()),
+)
 SMALL_FILES = 100
+_BATCH_ROWS = 10_000
 _TARGET_BYTES = 32 * 1024 * 1024
 _CONFIGURATION: dict[str, str | None] = {
     # One commit a second would fill the log's folder: a checkpoint each 100 commits, older entries gone after an hour.
@@ -105,6 +114,17 @@ class Lake:
         rows = self.read(filter=pc.field("id") == record_id)
         return from_row(rows.slice(0, 1).to_pylist()[0]) if rows.num_rows else None
 
+    def files(self, columns: Sequence[str]) -> Iterator[tuple[str, Iterator[pa.RecordBatch]]]:
+        """Yield each data file's path and its rows as they are stored, a batch at a time; null where a column is newer.
+
+        Reading one raises `OSError` or `pa.ArrowException` when its bytes make no sense.
+        """
+        with self._mutex:
+            table = self._refresh()
+            found = [] if table is None else pa.table(table.get_add_actions(flatten=True)).to_pylist()
+        for action in found:
+            yield action["path"], _stored_rows(self._path / action["path"], action["partition.day"], columns)
+
     def ids(self) -> Iterator[list[str]]:
         """Yield the ids of all rows, a batch at a time."""
         dataset, _version = self._dataset()
@@ -128,7 +148,7 @@ class Lake:
         """Commit rows of `SCHEMA` and, with them, how far each application got; synced to disk. Returns the version."""
         marks = [Transaction(name, version) for name, version in (transactions or {}).items()]
         with self._writing(), self._mutex:
-            target = self._refresh() or self._create()
+            target = self._widened(self._refresh() or self._create())
             version = target.version() + 1
             commit = CommitProperties(max_commit_retries=0, app_transactions=marks)
             rows = _store(table, version)
@@ -202,6 +222,15 @@ class Lake:
         self._sync(0)
         return self._table
 
+    def _widened(self, table: DeltaTable) -> DeltaTable:
+        """Return the table with the columns that have been added to the lake since it was made."""
+        known = {field.name for field in table.schema().fields}
+        missing = [field for field in STORED if field.name not in known]
+        if missing:
+            table.alter.add_columns(Schema.from_arrow(pa.schema(missing)).fields)
+            self._sync(table.version())
+        return table
+
     @contextmanager
     def _writing(self) -> Iterator[None]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -229,7 +258,8 @@ class Lake:
 
 def _store(table: pa.Table, version: int) -> pa.Table:
     columns = []
-    for field in STORED:
+    fields = [field for field in STORED if field.name != ROW_HASH]
+    for field in fields:
         if field.name == "lake_version":
             columns.append(pa.array(np.full(table.num_rows, version, np.int64)))
         elif field.name not in table.column_names:
@@ -238,7 +268,25 @@ def _store(table: pa.Table, version: int) -> pa.Table:
             column = table.column(field.name)
             packed = pa.chunked_array(map(_pack, column.chunks), pa.binary()) if field.name == "minhash" else column
             columns.append(packed.cast(field.type))
-    return pa.Table.from_arrays(columns, schema=STORED)
+    rows = pa.Table.from_arrays(columns, schema=pa.schema(fields))
+    return rows.append_column(STORED.field(ROW_HASH), row_hashes(rows))
+
+
+def _stored_rows(path: Path, day: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    # Read as a file, not as Delta's dataset: that refuses one whose size is not what the log says without a look at it.
+    fields = [STORED.field(name) for name in columns]
+    with pq.ParquetFile(path) as file:
+        there = [name for name in columns if name in file.schema_arrow.names]
+        for batch in file.iter_batches(_BATCH_ROWS, columns=there):
+            size = batch.num_rows
+            added = {"day": pa.array([day] * size)} if "day" in columns else {}
+            arrays = [
+                batch.column(field.name).cast(field.type)
+                if field.name in there
+                else added.get(field.name, pa.nulls(size, field.type))
+                for field in fields
+            ]
+            yield pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
 
 def _present(table: pa.Table) -> pa.Table:
