@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from gateway.command import Context, standard_options
 from gateway.ledger.importing import import_traffic
 from gateway.ledger.lake import Lake
+from gateway.ledger.maintenance import maintain as maintain_traffic
 from gateway.ledger.rehashing import RowReport, rehash
 from gateway.ledger.traffic import from_row
 from gateway.ledger.verification import verify as verify_traffic
@@ -80,6 +81,14 @@ def verify(context: Context, numbers_only: bool) -> None:
         context.say(
             f"{rows.rows} rows were hashed again and are as written; {rows.unhashed} are older than the hashes."
         )
+
+
+@traffic.command()
+@standard_options
+def maintain(context: Context) -> None:
+    """Merge today's small files, put closed days in order and erase what was replaced; for every night."""
+    for report in maintain_traffic(context.settings):
+        context.emit([vars(report)])
 
 
 @traffic.command(name="import")

@@ -44,6 +44,7 @@ PROVENANCE = (
 SMALL_FILES = 100
 _BATCH_ROWS = 10_000
 _TARGET_BYTES = 32 * 1024 * 1024
+_ORDERED_BYTES = 128 * 1024 * 1024  # of a closed day's files: many, so that few hold an account
 _CONFIGURATION: dict[str, str | None] = {
     # One commit a second would fill the log's folder: a checkpoint each 100 commits, older entries gone after an hour.
     "delta.checkpointInterval": "100",
@@ -159,29 +160,27 @@ class Lake:
         return version
 
     def repair(self) -> bool:
-        """Undo the newest commit if a power cut left it broken (its rows are still in the spool); True when it did.
+        """Undo the newest commits if a power cut left them broken (rows are still in the spool); True when it did.
 
         A sound one is synced again, since its writer may have been killed before it did so.
         """
         if not self._path.exists():
             return False
         with self._writing(), self._mutex:
-            commits = sorted(self._log.glob("[0-9]*.json"))
-            if not commits:
-                return False
-            version = int(commits[-1].stem)
-            if _is_sound(self._path, commits[-1]):
-                self._sync(version)
-                return False
-            logger.warning("undoing the broken commit %s of the lake; its rows are ingested again", version)
-            self._undo(version)
-            self._table = None
-            return True
+            undone = False
+            while commits := sorted(self._log.glob("[0-9]*.json")):
+                version = int(commits[-1].stem)
+                if _is_sound(self._path, commits[-1]):
+                    self._sync(version)
+                    break
+                logger.warning("undoing the broken commit %s of the lake; its rows are ingested again", version)
+                self._undo(version)
+                self._table, undone = None, True
+            return undone
 
     def tidy(self, most: int = SMALL_FILES) -> int:
         """Merge today's small files if they are more than `most`, erase those merged an hour ago; return how many."""
-        with self._writing(), self._mutex:
-            table = self._refresh()
+        with self._maintaining() as table:
             if table is None:
                 return 0
             day = [("day", "=", today())]
@@ -190,10 +189,37 @@ class Lake:
             if small <= most:
                 return 0
             table.optimize.compact(partition_filters=day, target_size=_TARGET_BYTES, writer_properties=_ENCODING)
-            self._sync(table.version())
-            table.vacuum(retention_hours=1, enforce_retention_duration=False, dry_run=False)
-            self._sync(table.version())
+            _vacuum(table)
             return small
+
+    def order(self, day: str) -> int:
+        """Rewrite a day's files in Z-order of account and time, so that either finds its rows in few; return how many.
+
+        Writers wait meanwhile; a day that is over has none, so that its new files stay as they are.
+        """
+        with self._maintaining() as table:
+            if table is None:
+                return 0
+            metrics = table.optimize.z_order(
+                ["account", "time"],
+                partition_filters=[("day", "=", day)],
+                target_size=_ORDERED_BYTES,
+                max_concurrent_tasks=2,
+                writer_properties=_ENCODING,
+            )
+            return int(metrics["numFilesRemoved"])
+
+    def erase_replaced(self) -> None:
+        """Erase the files that were merged or rewritten an hour ago or earlier."""
+        with self._maintaining() as table:
+            if table is not None:
+                _vacuum(table)
+
+    def paths(self, day: str) -> list[str]:
+        """Return the names of a day's data files, in order."""
+        with self._mutex:
+            table = self._refresh()
+            return [] if table is None else sorted(table.file_uris(file_pruning_predicate=[("day", "=", day)]))
 
     @property
     def _log(self) -> Path:
@@ -221,6 +247,15 @@ class Lake:
         self._table = DeltaTable.create(str(self._path), STORED, partition_by="day", configuration=_CONFIGURATION)
         self._sync(0)
         return self._table
+
+    @contextmanager
+    def _maintaining(self) -> Iterator[DeltaTable | None]:
+        with self._writing(), self._mutex:
+            table = self._refresh()
+            before = -1 if table is None else table.version()
+            yield table
+            for version in range(before + 1, 0 if table is None else table.version() + 1):
+                self._sync(version)
 
     def _widened(self, table: DeltaTable) -> DeltaTable:
         """Return the table with the columns that have been added to the lake since it was made."""
@@ -320,6 +355,10 @@ def _unpack(column: pa.BinaryArray) -> pa.ListArray:
     ends = np.frombuffer(offsets, np.int32)[column.offset : column.offset + len(column) + 1] // 4
     values = pa.Array.from_buffers(pa.uint32(), data.size // 4, [None, data])
     return pa.ListArray.from_arrays(pa.array(ends), values, mask=column.is_null())
+
+
+def _vacuum(table: DeltaTable) -> None:
+    table.vacuum(retention_hours=1, enforce_retention_duration=False, dry_run=False)
 
 
 def _added(commit: Path) -> list[tuple[str, int]]:

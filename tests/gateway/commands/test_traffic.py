@@ -123,3 +123,12 @@ def test_verify_says_which_row_is_not_as_written(cli: Cli) -> None:
     cli.run("traffic", "verify", "--numbers-only")
     path.unlink()
     assert json.loads(cli.run("traffic", "verify", "--json", exit_code=1).stdout)["file"].endswith(path.name)
+
+
+def test_maintain_tells_what_each_step_did(cli: Cli) -> None:
+    """One object a step, with the files it rewrote and how long it took."""
+    _import(cli, record("a"))
+    _import(cli, record("b"))
+    rows = cli.rows("traffic", "maintain")
+    assert [(row["step"], row["files"]) for row in rows] == [("compact", 2), ("order", 0), ("erase replaced files", 0)]
+    assert all(row["seconds"] >= 0 for row in rows)
