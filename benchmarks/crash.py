@@ -42,7 +42,7 @@ CLIENTS = 4
 
 @dataclass
 class Outcome:
-    """What was killed how often, and what became of the requests; `problems` is empty when nothing is lost or doubled."""
+    """What was killed how often, and what became of requests; `problems` is empty when none is lost or doubled."""
 
     kills: Counter[str] = field(default_factory=Counter)
     answered: int = 0

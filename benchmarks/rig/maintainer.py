@@ -1,4 +1,4 @@
-"""Maintenance without a pause, for crash tests: every step again and again, and the day that is written to put in order.
+"""Maintenance without a pause, for crash tests: every step again and again, and today put in order as well.
 
 `python -m benchmarks.rig.maintainer DATA_DIRECTORY` prints a line for each round.
 """
