@@ -88,6 +88,14 @@ test: setup-all ## every test, with real models, training, browser and Prometheu
 bench-overhead: setup setup-peers ## CPU of requests and of streams beside the peers' (needs nginx)
 	$(BIN)/python -m benchmarks.overhead
 
+.PHONY: bench-ledger
+bench-ledger: setup ## spool, ingestion and lake, beside SQLite and PostgreSQL (ROWS=1000000: a smaller lake)
+	$(BIN)/python -m benchmarks.ledger $(if $(ROWS),--rows $(ROWS))
+
+.PHONY: bench-crash
+bench-crash: setup ## kill gateway, ingester and maintenance under load, and count what is left
+	$(BIN)/python -m benchmarks.crash
+
 bench-%: setup-all ## run a benchmark: bench-NAME runs benchmarks/NAME.py
 	$(BIN)/python -m benchmarks.$(subst -,_,$*)
 
