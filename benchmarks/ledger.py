@@ -222,11 +222,12 @@ def main(rows: int, spooled: int, folder: Path | None, with_databases: bool) -> 
     count = max(5, rows // BATCH) * BATCH
     document: dict[str, Any] = {"benchmark": "ledger", "rig": rig()}
     with tempfile.TemporaryDirectory(dir=folder) as name:
-        for part, measure in _parts(Path(name), count, spooled, with_databases).items():
+        home = Path(name) / "part"
+        for part, measure in _parts(home, count, spooled, with_databases).items():
+            home.mkdir()
             document[part] = measure()
             _say(part, document[part])
-            for left in Path(name).iterdir():
-                shutil.rmtree(left)
+            shutil.rmtree(home)
     print(json.dumps(document))
 
 

@@ -96,8 +96,8 @@ def _server(folder: Path) -> Iterator[Callable[[str], str]]:
         shutil.chown(socket, user)
         home.mkdir()
         shutil.chown(home, user)
-        for path in (folder, *folder.parents):
-            if path.stat().st_uid == 0 and path.stat().st_mode & 0o077 == 0:
+        for path in (folder, folder.parent):
+            if path.stat().st_mode & 0o077 == 0:
                 path.chmod(0o711)
     options: dict[str, Any] = {"user": user, "cwd": "/", "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     subprocess.run([initdb, "-D", str(home), "-U", "bench", "-A", "trust"], check=True, **options)
