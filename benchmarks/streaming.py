@@ -61,8 +61,16 @@ class Plan:
 
 
 @click.command()
-@click.option("--streams", default=Plan.streams, show_default=True, help="Under way at once in the open loop.")
-@click.option("--held", default=Plan.held, show_default=True, help="Streams that one worker holds.")
+@click.option(
+    "--streams",
+    default=Plan.streams,
+    type=click.IntRange(min=2),
+    show_default=True,
+    help="Under way at once in the open loop.",
+)
+@click.option(
+    "--held", default=Plan.held, type=click.IntRange(min=1), show_default=True, help="Streams that one worker holds."
+)
 @click.option("--pairs", default=None, type=int, help="Rounds; default: 3, before real vLLM 5.")
 @click.option("--seconds", default=Plan.seconds, show_default=True, help="How long each run is timed.")
 @click.option("--only", default="", help="Names of peers, comma-separated; default: all.")

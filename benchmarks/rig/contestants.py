@@ -81,7 +81,8 @@ def portkey(folder: Path, upstream_url: str) -> Iterator[Contestant]:
     ) as process:
         headers = {"x-portkey-provider": "openai", "x-portkey-custom-host": f"{upstream_url}/v1"}
         headers["Authorization"] = "Bearer none"
-        yield Contestant("Portkey", f"http://127.0.0.1:{port}", "one provider by header; no keys", process, headers)
+        features = "one provider by header; no keys; by its own code holds a stream's first chunk back for 25 ms"
+        yield Contestant("Portkey", f"http://127.0.0.1:{port}", features, process, headers)
 
 
 def missing_peers() -> dict[str, str]:

@@ -54,6 +54,8 @@ async def open_loop(load: Load, rate: float, seconds: float, drain_s: float) -> 
     request = load.request(0)
 
     async def one(number: int) -> None:
+        while free and free[-1].transport.is_closing():  # the server has closed it for having been idle
+            free.pop()
         client = free.pop() if free else await load.connect(tally)
         busy.add(client)
         await client.ask(load.request(number) if load.varies else request)

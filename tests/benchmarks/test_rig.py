@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import math
 
 import pytest
 
 from benchmarks.rig.client import Client, Load, Tally, dechunked
-from benchmarks.rig.load import arrivals, at_share, summary
+from benchmarks.rig.load import arrivals, at_share, open_loop, summary
 from benchmarks.rig.pairing import differences, ratio
-from benchmarks.rig.texts import ANSWER, CHUNKS, END_OF_STREAM, STREAM_HEAD, WORDS
+from benchmarks.rig.texts import ANSWER, CHUNKS, END_OF_STREAM, STREAM_HEAD, WORDS, request_body
 from benchmarks.rig.upstream import HEAD
 
 STREAM = STREAM_HEAD + b"".join(CHUNKS) + END_OF_STREAM
@@ -137,6 +138,38 @@ async def test_times_before_things_have_settled_do_not_count() -> None:
     found = summary(tally)
     assert (found["answers"], found["timed"], found["fewest_chunks"]) == (1, 1, WORDS)
     assert found["p50_ms"] == found["p99_ms"]
+
+
+async def test_an_open_loop_passes_over_what_the_server_has_closed() -> None:
+    """A server that closes every connection when it has been idle for a moment costs connections, not requests."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, TimeoutError):
+            while await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 0.02):
+                await reader.readexactly(len(request_body()))
+                writer.write(HEAD % len(ANSWER) + ANSWER)
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        tally = await open_loop(Load(url, {}), 4.0, 2.0, 1.0)
+    assert (tally.errors, len(tally.answers)) == (0, len(list(arrivals(4.0, 2.0))))
+    assert tally.connections > 1
+
+
+async def test_an_open_loop_gives_up_what_never_ends() -> None:
+    """A request without an answer is an error, and the run ends all the same."""
+
+    async def be_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(be_silent, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        tally = await open_loop(Load(url, {}), 50.0, 0.2, 0.1)
+    assert tally.errors == len(list(arrivals(50.0, 0.2))) > 0
+    assert "no end" in tally.first_error
+    assert tally.under_way == 0
 
 
 def test_keys_and_prompts_take_turns() -> None:
