@@ -2,6 +2,7 @@
 # The locks of the model environments are for 3.11: torch has its CPU build for others on another index only.
 PYTHON ?= $(shell command -v python3.11 || echo python3)
 ONCE ?=
+REAL ?=
 BIN := .venv/bin
 QUICK := not slow and not browser and not prometheus
 
@@ -38,7 +39,7 @@ setup-bench: ## make .venv-bench: old and foreign SDKs, which clients are tested
 	@requirements/install.sh .venv-bench requirements/bench.txt
 
 .PHONY: setup-peers
-setup-peers: ## make .venv-peers and Portkey's folder: what bench-overhead measures beside the gateway
+setup-peers: ## make .venv-peers and Portkey's folder: what bench-overhead and bench-streaming measure beside the gateway
 	@requirements/install.sh .venv-peers requirements/peers.txt
 	@if command -v npm >/dev/null; then npm ci --silent --ignore-scripts --prefix benchmarks/peers; \
 	else echo "Portkey is left out: it needs Node"; fi
@@ -87,6 +88,10 @@ test: setup-all ## every test, with real models, training, browser and Prometheu
 .PHONY: bench-overhead
 bench-overhead: setup setup-peers ## CPU of requests and of streams beside the peers' (needs nginx)
 	$(BIN)/python -m benchmarks.overhead
+
+.PHONY: bench-streaming
+bench-streaming: setup setup-peers $(if $(REAL),setup-vllm setup-models) ## what the gateway adds to streams, beside the peers (needs nginx; REAL=1: before vLLM)
+	$(BIN)/python -m benchmarks.streaming $(if $(REAL),--real)
 
 bench-%: setup-all ## run a benchmark: bench-NAME runs benchmarks/NAME.py
 	$(BIN)/python -m benchmarks.$(subst -,_,$*)

@@ -9,8 +9,8 @@ MODEL = "teacher"
 WORDS = 100
 
 
-def request_body(*, stream: bool = False, unique: str = "") -> bytes:
-    """Return a chat request of about 1 KB."""
+def request_body(*, stream: bool = False, unique: str = "", tokens: int | None = None) -> bytes:
+    """Return a chat request of about 1 KB; with `tokens` a real model generates exactly so many."""
     body: dict[str, Any] = {
         "model": MODEL,
         "messages": [
@@ -18,8 +18,10 @@ def request_body(*, stream: bool = False, unique: str = "") -> bytes:
             {"role": "user", "content": f"{unique}My rear wheel wobbles when I brake downhill. " * 13},
         ],
         "temperature": 0.2,
-        "max_tokens": 128,
+        "max_tokens": 128 if tokens is None else tokens,
     }
+    if tokens is not None:
+        body["ignore_eos"] = True
     if stream:
         body["stream"] = True
     return json.dumps(body).encode()

@@ -65,7 +65,8 @@ class Upstream(asyncio.Protocol):
             return
         if number < len(CHUNKS):
             self.transport.write((STREAM_HEAD if number == 0 else b"") + CHUNKS[number])
-            self._timer = self._loop.call_later(self._gap_s, self._stream, number + 1)
+            # vLLM says who speaks when it has the first token, and that token with it.
+            self._timer = self._loop.call_later(self._gap_s if number else 0.0, self._stream, number + 1)
         else:
             self.transport.write(END_OF_STREAM)
 
