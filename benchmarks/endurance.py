@@ -114,10 +114,11 @@ def _print_table(outcome: Outcome) -> None:
     print(f"events: {_listed(outcome.events)}")
     print(f"\n{'resident memory':20} {'lives':>5} {'seconds':>8} {'first MB':>9} {'last MB':>9} {'MB/min':>8}")
     for course in outcome.memory:
-        figures = "too short to say"
+        figures = f"{'':28}"
         if course.first_mb is not None:
             figures = f"{course.first_mb:>9.1f} {course.last_mb:>9.1f} {course.slope:>8.2f}"
-        print(f"{course.name:20} {course.lives:>5} {course.seconds:>8.0f} {figures}")
+        verdict = {None: "too short to say", True: "flat", False: "grew"}[course.is_flat]
+        print(f"{course.name:20} {course.lives:>5} {course.seconds:>8.0f} {figures}  {verdict}")
     print(f"\n{len(outcome.violations)} violations")
     for words in outcome.violations[:SHOWN]:
         print(f"  {words}")

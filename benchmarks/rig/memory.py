@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from benchmarks.rig.accounting import resident_mb
 
 INTERVAL_S = 1.0
-WARM_UP_S = 30.0  # of each life
-LEAST_S = 60.0  # a life shorter than this after its warm-up says nothing
+WARM_UP_S = 60.0  # of each life
+SHOWN_S = 30.0  # a life shorter than this after its warm-up has no figures,
+LEAST_S = 300.0  # and one shorter than this is not judged: caches and arenas are still being filled
 MOST_GROWTH = 0.10  # from the first quarter's median to the last one's
 
 
@@ -29,7 +30,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Course:
-    """The longest life of a process after its warm-up; `slope` is in megabytes a minute. Nothing where it was short."""
+    """The longest life of a process after its warm-up; `slope` is in megabytes a minute. No figures of a short one."""
 
     name: str
     lives: int
@@ -40,8 +41,8 @@ class Course:
 
     @property
     def is_flat(self) -> bool | None:
-        """Whether it grew by no more than it may; None: too short to say."""
-        if self.first_mb is None or self.last_mb is None:
+        """Whether it grew by no more than it may; None: it was too short to say."""
+        if self.first_mb is None or self.last_mb is None or self.seconds < LEAST_S:
             return None
         return self.last_mb <= self.first_mb * (1 + MOST_GROWTH)
 
@@ -69,7 +70,7 @@ def _course(name: str, lives: list[list[Sample]]) -> Course:
     longest = max(lives, key=lambda life: life[-1].at - life[0].at)
     steady = [sample for sample in longest if sample.at >= longest[0].at + WARM_UP_S]
     seconds = steady[-1].at - steady[0].at if steady else 0.0
-    if seconds < LEAST_S:
+    if seconds < SHOWN_S:
         return Course(name, len(lives), seconds)
     quarter = max(1, len(steady) // 4)
     first, last = (statistics.median(sample.mb for sample in part) for part in (steady[:quarter], steady[-quarter:]))

@@ -25,7 +25,7 @@ KEEP_ALIVE_S = 5.0
 SILENT_S = 90.0  # more than the house's own deadlines for an answer
 UNKNOWN_SHARE = 0.02
 FIRST_STEPS, STEP_S, MEASURED_S = 32, 8.0, 5.0
-WORTH = 1.1  # twice the connections must bring that much more, or the most is found
+WORTH = 1.25  # twice the connections must bring that much more, or the most is found
 
 
 class Lost(Exception):
