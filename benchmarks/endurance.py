@@ -67,8 +67,11 @@ async def trial(house: House, seconds: float, seed: int, rate: float | None) -> 
     verified = await asyncio.to_thread(house.settled)
     books = reconcile(witness.sent, house.records(), conductor.deaths)
     courses = memory.courses(samples)
-    violations = [*conductor.violations, *books.violations, *_unsound(verified), *_grown(courses)]
-    return Outcome(chosen, most, seconds, books, Counter(conductor.done), courses, violations)
+    events = Counter(conductor.done)
+    ended = Counter(f"gateway-{death.worker}" for death in conductor.deaths)
+    ended["ingester"] = events["kill the ingester"]
+    violations = [*conductor.violations, *books.violations, *_unsound(verified), *unsteady(courses, ended)]
+    return Outcome(chosen, most, seconds, books, events, courses, violations)
 
 
 async def _tell(witness: Witness, samples: list[memory.Sample]) -> None:
@@ -88,11 +91,17 @@ def _unsound(verified: Sequence[dict[str, Any]]) -> list[str]:
     return [f"traffic verify: {row}" for row in verified if not row["sound"] or row["damaged"]]
 
 
-def _grown(courses: Sequence[memory.Course]) -> list[str]:
-    return [
+def unsteady(courses: Sequence[memory.Course], ended: Counter[str]) -> list[str]:
+    """Say which processes grew, and which ended oftener than they were made to."""
+    grown = [
         f"memory of {course.name} grew from {course.first_mb:.0f} to {course.last_mb:.0f} MB"
         for course in courses
         if course.is_flat is False
+    ]
+    return grown + [
+        f"{course.name} has lived {course.lives} times and was ended {ended[course.name]} times"
+        for course in courses
+        if course.lives > ended[course.name] + 1
     ]
 
 

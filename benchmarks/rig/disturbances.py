@@ -98,7 +98,7 @@ class Conductor:
             moment = time.monotonic()
             try:
                 words = await asyncio.to_thread(self._acts[event.kind], event)
-            except HouseProblem as problem:
+            except (HouseProblem, OSError) as problem:  # such as of a process that has ended by itself
                 words = str(problem)
                 self.violations.append(f"{event.kind}: {problem}")
             took = time.monotonic() - moment

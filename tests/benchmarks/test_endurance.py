@@ -284,9 +284,18 @@ def test_memory_is_judged_by_the_longest_life() -> None:
     (course,) = memory.courses([*samples[:400], *samples[400:600]])
     assert (course.lives, course.is_flat) == (2, True)
     (short,) = memory.courses(samples[400:600])
-    assert (short.is_flat, short.slope) == (None, pytest.approx(60.0))
+    assert short.is_flat is None
+    assert short.slope == pytest.approx(60.0)
     (shorter,) = memory.courses(samples[400:480])
     assert (shorter.is_flat, shorter.slope) == (None, None)
+
+
+def test_who_grows_or_ends_by_itself_is_named() -> None:
+    """An end that nobody brought about is found even where no request was under way."""
+    flat, leak = memory.Course("w0", 3, 400.0, 80.0, 82.0, 0.3), memory.Course("w1", 1, 400.0, 80.0, 99.0, 3.0)
+    assert endurance.unsteady([flat], Counter(w0=2)) == []
+    assert len(endurance.unsteady([flat], Counter(w0=1))) == 1
+    assert "80 to 99 MB" in endurance.unsteady([leak], Counter())[0]
 
 
 # --- the whole ---
