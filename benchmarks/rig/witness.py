@@ -119,11 +119,6 @@ class Witness:
             "accept: application/json\r\ncontent-type: application/json\r\nuser-agent: OpenAI/Python 2.45.0\r\n"
         )
 
-    @property
-    def under_way(self) -> int:
-        """How many have not ended."""
-        return sum(not request.ended for request in self.sent[-100_000:])
-
     async def ask(self) -> Sent:
         """Send the next request, and note how it ends."""
         request = self._next()
