@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from benchmarks.rig.accounting import resident_mb
 
 INTERVAL_S = 1.0
-WARM_UP_S = 60.0  # of each life
+WARM_UP_S = 120.0  # of each life: a worker's caches are full after some 5,000 requests
 SHOWN_S = 30.0  # a life shorter than this after its warm-up has no figures,
-LEAST_S = 300.0  # and one shorter than this is not judged: caches and arenas are still being filled
+LEAST_S = 300.0  # and one shorter than this is not judged
 MOST_GROWTH = 0.10  # from the first quarter's median to the last one's
 
 

@@ -257,36 +257,36 @@ def test_in_a_long_run_one_worker_and_the_ingester_come_to_rest() -> None:
 
 
 def lives(*courses: Callable[[float], float]) -> list[memory.Sample]:
-    """Samples of a process, a second apart, for 400 s a life."""
+    """Samples of a process, a second apart, for 500 s a life."""
     return [
         memory.Sample("w0", pid, pid * 1000.0 + second, course(second))
         for pid, course in enumerate(courses)
-        for second in range(400)
+        for second in range(500)
     ]
 
 
 def test_memory_is_judged_after_the_warm_up() -> None:
     """Growth at the beginning is none; growth to the end is."""
     noise = random.Random(1)
-    (warm,) = memory.courses(lives(lambda second: 40 + min(second, 60) + noise.uniform(-1, 1)))
+    (warm,) = memory.courses(lives(lambda second: 40 + min(second, 120) + noise.uniform(-1, 1)))
     assert warm.is_flat
     assert warm.slope == pytest.approx(0.0, abs=0.2)
     (leak,) = memory.courses(lives(lambda second: 80 + second / 10))
     assert leak.is_flat is False
     assert leak.slope == pytest.approx(6.0)
-    assert leak.first_mb == pytest.approx(90.2)
-    assert leak.last_mb == pytest.approx(115.7)
+    assert leak.first_mb == pytest.approx(96.7)
+    assert leak.last_mb == pytest.approx(125.2)
 
 
 def test_memory_is_judged_by_the_longest_life() -> None:
     """A shorter one is not judged, and one that has hardly warmed up has no figures."""
     samples = lives(lambda second: 80.0, lambda second: 80 + second)
-    (course,) = memory.courses([*samples[:400], *samples[400:600]])
+    (course,) = memory.courses([*samples[:500], *samples[500:800]])
     assert (course.lives, course.is_flat) == (2, True)
-    (short,) = memory.courses(samples[400:600])
+    (short,) = memory.courses(samples[500:800])
     assert short.is_flat is None
     assert short.slope == pytest.approx(60.0)
-    (shorter,) = memory.courses(samples[400:480])
+    (shorter,) = memory.courses(samples[500:640])
     assert (shorter.is_flat, shorter.slope) == (None, None)
 
 
