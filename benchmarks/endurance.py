@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -31,7 +32,7 @@ from benchmarks.rig.reconciliation import Books, reconcile
 from benchmarks.rig.witness import Witness
 
 LOAD = 0.7
-SHOWN = 20  # violations in words
+SHOWN = 20  # kinds of violations
 PROGRESS_S = 60.0
 
 
@@ -129,9 +130,14 @@ def _print_table(outcome: Outcome) -> None:
         verdict = {None: "too short to say", True: "flat", False: "grew"}[course.is_flat]
         print(f"{course.name:20} {course.lives:>5} {course.seconds:>8.0f} {figures}  {verdict}")
     print(f"\n{len(outcome.violations)} violations")
-    for words in outcome.violations[:SHOWN]:
-        print(f"  {words}")
+    for words, count in kinds_of(outcome.violations).most_common(SHOWN):
+        print(f"{count:>8}  {words}")
     sys.stdout.flush()
+
+
+def kinds_of(violations: Sequence[str]) -> Counter[str]:
+    """Count violations that differ in names and numbers only."""
+    return Counter(re.sub(r"\d+(\.\d+)?", "…", words) for words in violations)
 
 
 def _document(outcome: Outcome, seed: int) -> dict[str, Any]:
@@ -150,7 +156,7 @@ def _document(outcome: Outcome, seed: int) -> dict[str, Any]:
         "events": outcome.events,
         "memory": [vars(course) | {"flat": course.is_flat} for course in outcome.memory],
         "violations": len(outcome.violations),
-        "first_violations": outcome.violations[:SHOWN],
+        "kinds_of_violations": dict(kinds_of(outcome.violations).most_common(SHOWN)),
     }
 
 
@@ -173,7 +179,8 @@ def main(minutes: float, seed: int, rate: float | None) -> None:
         sys.exit(f"error: {problem}")
     _print_table(outcome)
     if outcome.violations:
-        print(f"the house's folder is kept: {folder}", flush=True)
+        (folder / "violations.txt").write_text("\n".join(outcome.violations))
+        print(f"the house's folder is kept, with violations.txt in it: {folder}", flush=True)
     else:
         shutil.rmtree(folder)
     print(json.dumps(_document(outcome, seed)), flush=True)

@@ -298,6 +298,12 @@ def test_who_grows_or_ends_by_itself_is_named() -> None:
     assert "80 to 99 MB" in endurance.unsteady([leak], Counter())[0]
 
 
+def test_violations_are_counted_by_kind() -> None:
+    """Whatever request and second they are of."""
+    words = ["endurance-7: reset, 0.14 s after it was sent", "endurance-12: reset, 1.2 s after it was sent", "other"]
+    assert sorted(endurance.kinds_of(words).values()) == [1, 2]
+
+
 # --- the whole ---
 
 
