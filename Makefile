@@ -85,6 +85,10 @@ check: lint ## lint and the unit tests: under a minute, no models
 test: setup-all ## every test, with real models, training, browser and Prometheus
 	$(BIN)/pytest
 
+.PHONY: bench-endurance
+bench-endurance: setup ## half an hour under load while processes are killed: nothing lost, nothing doubled, memory flat
+	$(BIN)/python -m benchmarks.endurance
+
 .PHONY: bench-overhead
 bench-overhead: setup setup-peers ## CPU of requests and of streams beside the peers' (needs nginx)
 	$(BIN)/python -m benchmarks.overhead
