@@ -48,6 +48,7 @@ def start_record(exchange: Exchange) -> dict[str, Any]:
         record["model_requested"] = request.model
     if route is not None:
         record["route"] = route.decision
+    _add_extra(record, exchange)
     return record
 
 
@@ -81,7 +82,6 @@ def final_record(
         record["usage"] = usage
     if exchange.preferences.tags:
         record["tags"] = exchange.preferences.tags
-    _add_extra(record, exchange)
     if request is not None:
         if keep_text:
             _add_wire(record, exchange, request)

@@ -17,8 +17,9 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from benchmarks.rig.contestants import ROOT, free_port, prepare
+from benchmarks.rig.ours import prepare
 from benchmarks.rig.reconciliation import Row
+from benchmarks.rig.servers import ROOT, free_port
 from benchmarks.rig.texts import MODEL
 from gateway import reload
 from gateway.ledger import house_status
@@ -50,7 +51,7 @@ class House:
     def __post_init__(self) -> None:
         self._operator_port = free_port()
         self.write_settings()
-        self.key = prepare(self.data_dir)
+        self.key = prepare(self.data_dir, 1)[0]
 
     @property
     def config(self) -> Path:

@@ -18,7 +18,7 @@ from typing import Any, cast
 import httptools
 
 from benchmarks.rig.reconciliation import Asked, Ending, Sent
-from benchmarks.rig.texts import ANSWER, WORDS, request_body
+from benchmarks.rig.texts import ANSWER, MODEL, WORDS, request_body
 
 HOST = "127.0.0.1"
 KEEP_ALIVE_S = 5.0
@@ -174,8 +174,8 @@ class Witness:
         return Sent(f"endurance-{len(self.sent) + 1}", asked, time.time())
 
     def _bytes(self, request: Sent) -> bytes:
-        model = {"model": "nobody"} if request.asked == "unknown" else {}
-        body = request_body(stream=request.asked == "stream", unique=f"{request.id} ", **model)
+        model = "nobody" if request.asked == "unknown" else MODEL
+        body = request_body(stream=request.asked == "stream", unique=f"{request.id} ", model=model)
         head = f"{self._head}x-request-id: {request.id}\r\ncontent-length: {len(body)}\r\n\r\n"
         return head.encode() + body
 
