@@ -264,7 +264,7 @@ def test_a_stopped_worker_finishes_its_answers(tmp_path: Path, vllm: FakeVllm) -
 
 @pytest.mark.slow
 def test_a_connection_that_was_promised_to_be_kept_serves_one_more(tmp_path: Path, vllm: FakeVllm) -> None:
-    """A stream that began before SIGTERM did not say that its connection ends: the client's next request is answered."""
+    """A stream that began before SIGTERM did not say that its connection ends: the next request is answered."""
     vllm.always(lambda request: chat_stream("teacher", ["a"] * 20, pause_s=0.1))
     with gateway_command(tmp_path, vllm.url, workers=1) as (parent, url):
         auth = {"authorization": f"Bearer {_key(tmp_path)}"}
