@@ -14,7 +14,7 @@ import argon2
 import pytest
 
 from gateway.ledger import operators
-from gateway.ledger.database import open_database
+from gateway.ledger.database import Database, open_database
 from gateway.ledger.identifiers import uuid7
 from tests import properties as properties  # registers the profiles before one of them is loaded
 from tests.postgresql import PostgresServer
@@ -32,8 +32,9 @@ def cheap_passwords() -> Iterator[None]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run whatever has a `database` made from `control_url` on both databases."""
-    if {"control_url", "database"} <= set(metafunc.fixturenames):
+    """Run whatever has a `database` or a `cli` on a control plane at `control_url` on both databases."""
+    names = set(metafunc.fixturenames)
+    if "control_url" in names and names & {"database", "cli"}:
         on_postgresql = pytest.param("postgresql", marks=pytest.mark.postgresql)
         metafunc.parametrize("control_url", ["sqlite", on_postgresql], indirect=True)
 
@@ -48,6 +49,16 @@ def control_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]
     name = f"test_{uuid7().replace('-', '')}"
     yield server.url(name, template="migrated")
     server.drop(name)
+
+
+@pytest.fixture
+def postgres_database(postgres: PostgresServer) -> Iterator[Database]:
+    """A control plane of the test's own on the server, for what only PostgreSQL does."""
+    name = f"test_{uuid7().replace('-', '')}"
+    database = Database(postgres.url(name, template="migrated"))
+    yield database
+    database.close()
+    postgres.drop(name)
 
 
 @pytest.fixture(scope="session")

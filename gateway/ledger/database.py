@@ -114,7 +114,7 @@ class Database:
 
         `InvalidValue` for a schema that a newer release has made.
         """
-        found = self._version()
+        found = self.version()
         if found == newest_version():
             return
         if found is not None and found > newest_version():
@@ -133,7 +133,8 @@ class Database:
             config.attributes["connection"] = connection
             command.upgrade(config, version)
 
-    def _version(self) -> str | None:
+    def version(self) -> str | None:
+        """Return the schema's version, None where there is no control plane."""
         with self.read() as connection:
             if not sa.inspect(connection).has_table("alembic_version"):
                 return None

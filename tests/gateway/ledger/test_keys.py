@@ -8,9 +8,9 @@ import pytest
 import sqlalchemy as sa
 
 from gateway.ledger import accounts, audit, keys
-from gateway.ledger.database import Database
+from gateway.ledger.database import Database, metadata
 from gateway.ledger.errors import Forbidden, InvalidValue, NotFound
-from gateway.ledger.identifiers import now
+from gateway.ledger.identifiers import now, to_rfc3339
 from gateway.settings import Settings
 
 SECRET = bytes(range(32))
@@ -28,8 +28,9 @@ def test_a_key_is_found_by_its_hash_only(settings: Settings, database: Database)
     with database.read() as connection:
         assert keys.every(connection) == [key]
         assert audit.recent(connection)[0].detail == {"key": key.id}
+        assert text not in str([connection.execute(sa.select(table)).all() for table in metadata.sorted_tables])
     database.close()
-    for path in settings.data_dir.iterdir():
+    for path in settings.data_dir.glob("*"):
         assert text.encode() not in path.read_bytes()
 
 
@@ -43,7 +44,8 @@ def test_revoking_twice_keeps_the_first_time(database: Database) -> None:
     assert first.revoked is not None
     assert first == second
     with database.read() as connection:
-        assert [row.action for row in audit.recent(connection)].count("key.revoke") == 1
+        rows = [row for row in audit.recent(connection) if row.action == "key.revoke"]
+        assert [row.changes for row in rows] == [[("revoked", None, to_rfc3339(first.revoked))]]
 
 
 def test_unknown_names_are_refused(database: Database) -> None:
@@ -110,7 +112,9 @@ def test_a_successor_takes_over_what_the_old_key_had(database: Database) -> None
         assert abs(left - now() - timedelta(hours=2)) < timedelta(minutes=1)
         assert (new.account, new.requests_per_minute, new.scope, new.expires) == ("app", 60, scope, end)
         assert (new.family, new.hash, new.hint) == (old.id, keys.hash_key(SECRET, other), other[-4:])
-        assert audit.recent(connection)[0].detail == {"key": old.id, "successor": new.id}
+        newest = audit.recent(connection)[0]
+        assert newest.detail == {"key": old.id, "successor": new.id}
+        assert newest.changes == [("expires", to_rfc3339(end), to_rfc3339(left))]
         third, _ = keys.rotate(connection, SECRET, new.id, "tester")
         assert third.family == old.id
 
