@@ -59,8 +59,10 @@ class PostgresServer:
             self.port = free.getsockname()[1]
         self._process: subprocess.Popen[bytes] | None = None
         self._run(
-            ["initdb", "--username=safe", f"--pwfile={self._folder / 'password'}", "--auth=scram-sha-256"]
-            + ["--no-sync", "--encoding=UTF8", "--locale=C", f"--pgdata={self._data}"]
+            [
+                *("initdb", f"--pgdata={self._data}", "--username=safe", f"--pwfile={self._folder / 'password'}"),
+                *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"),
+            ]
         )
         self.start()
 

@@ -167,8 +167,12 @@ def verify(connection: sa.Connection, expect: str | None = None) -> Verdict:
 
 def _stored(connection: sa.Connection) -> Iterator[dict[str, Any]]:
     """Yield the rows as they are stored, documents as text, because a hash is over what is stored."""
-    plain = {UtcTime: sa.BigInteger, Json: sa.Text}
-    columns = [sa.type_coerce(c, plain.get(type(c.type), type(c.type))).label(c.name) for c in table.columns]
+    columns: list[sa.ColumnElement[Any]] = [
+        sa.type_coerce(column, column.type.impl).label(column.name)
+        if isinstance(column.type, sa.types.TypeDecorator)
+        else column
+        for column in table.columns
+    ]
     result = connection.execute(sa.select(*columns).order_by(table.c.number), execution_options={"yield_per": 1000})
     for row in result.mappings():
         yield dict(row)

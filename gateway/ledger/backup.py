@@ -80,8 +80,8 @@ def restore(database: Database, data_dir: Path, source: Path, actor: str, *, rep
                 tables = _tables(reading)
                 if not replace and not _is_empty(connection, tables):
                     raise Forbidden(
-                        "there is a control plane already: `spiritsafe backup` keeps what it holds, then --replace puts "
-                        "this backup in its place"
+                        "there is a control plane already: `spiritsafe backup` keeps what it holds, and then --replace "
+                        "puts this backup in its place"
                     )
                 log_kept = _follows(connection, reading)
                 wanted = [table for table in tables if not (log_kept and table.name in LOG)]

@@ -67,10 +67,9 @@ def impose(
     _clear(connection, account, start)
     row = Enforcement(uuid7(), account, action, start, start + duration, operator, note, alert)
     connection.execute(sa.insert(table).values(**vars(row)))
-    circumstances = {} if alert is None else {"alert": alert}
-    audit.record(
-        connection, operator, f"enforce.{action}", account, before=before, after=_said(row), reason=note, **circumstances
-    )
+    detail = {} if alert is None else {"alert": alert}
+    after = _said(row)
+    audit.record(connection, operator, f"enforce.{action}", account, before=before, after=after, reason=note, **detail)
     return row
 
 

@@ -165,9 +165,7 @@ def rotate(
     key, text = _made(pepper, dataclasses.replace(old, id=uuid7(), created=moment))
     _insert(connection, key)
     before, after = {"expires": old.expires}, {"expires": last}
-    audit.record(
-        connection, actor, "key.rotate", old.account, before=before, after=after, key=old.id, successor=key.id
-    )
+    audit.record(connection, actor, "key.rotate", old.account, before=before, after=after, key=old.id, successor=key.id)
     return key, text
 
 

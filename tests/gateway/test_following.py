@@ -107,9 +107,7 @@ def _empty(path: Path) -> None:
 
 
 @pytest.mark.parametrize("destroy", [_delete, _overwrite, _empty])
-def test_a_dead_control_plane_serves_its_last_state_for_a_time(
-    tmp_path: Path, destroy: Callable[[Path], None]
-) -> None:
+def test_a_dead_control_plane_serves_its_last_state_for_a_time(tmp_path: Path, destroy: Callable[[Path], None]) -> None:
     """Deleted, destroyed or empty: keys go on working until the state is too old, and then it is 503, not 401."""
     database = furnished(f"sqlite:///{tmp_path / 'control.sqlite'}")
     _, text = make_key(database)

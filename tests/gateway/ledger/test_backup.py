@@ -14,9 +14,21 @@ import pytest
 import sqlalchemy as sa
 
 from gateway.authentication import ControlFollower
-from gateway.ledger import accounts, alerts, audit, backup, consents, declared_uses, drains, enforcement, keys, limits
+from gateway.ledger import (
+    accounts,
+    alerts,
+    audit,
+    backup,
+    consents,
+    declared_uses,
+    drains,
+    keys,
+    limits,
+    registry,
+    secret,
+    snapshots,
+)
 from gateway.ledger import operators as people
-from gateway.ledger import registry, secret, snapshots
 from gateway.ledger.backup import back_up, restore
 from gateway.ledger.database import Database, open_database
 from gateway.ledger.errors import AlreadyExists, Corrupt, Forbidden, InvalidValue, NotFound, SecretLost

@@ -176,19 +176,3 @@ def test_when_a_key_is_to_end_is_said_in_one_way() -> None:
     for within, at in ((None, None), (timedelta(hours=1), moment)):
         with pytest.raises(InvalidValue, match="one of two"):
             keys.end_of(within, at)
-
-
-def test_the_first_schema_s_keys_live_on(settings: Settings) -> None:
-    """A key made before there were ends and scopes has none, and may be rotated."""
-    settings.data_dir.mkdir()
-    old = Database(settings.database_url)
-    old.migrate("0001")
-    with old.write() as connection:
-        connection.execute(sa.text("INSERT INTO accounts VALUES ('app', 0, 'default', 0, NULL, NULL, NULL)"))
-        connection.execute(sa.text("INSERT INTO keys VALUES ('k1', 'app', x'00', 'abcd', 0, NULL, 60)"))
-    old.migrate()
-    with old.write() as connection:
-        (key,) = keys.every(connection)
-        assert (key.family, key.expires, key.scope, key.secret_name) == ("k1", None, keys.Scope(), None)
-        assert keys.rotate(connection, SECRET, "k1", "tester")[0].family == "k1"
-    old.close()
