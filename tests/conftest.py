@@ -32,9 +32,9 @@ def cheap_passwords() -> Iterator[None]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run whatever has a `database` or a `cli` on a control plane at `control_url` on both databases."""
+    """Run whatever has a `database`, a `cli` or an `api` on a control plane at `control_url` on both databases."""
     names = set(metafunc.fixturenames)
-    if "control_url" in names and names & {"database", "cli"}:
+    if "control_url" in names and names & {"database", "cli", "api"}:
         on_postgresql = pytest.param("postgresql", marks=pytest.mark.postgresql)
         metafunc.parametrize("control_url", ["sqlite", on_postgresql], indirect=True)
 

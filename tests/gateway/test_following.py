@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from gateway.authentication import ControlFollower, authenticate
 from gateway.errors import NoControlState, Unauthenticated
@@ -232,6 +233,9 @@ def test_a_cut_link_is_mended_and_nothing_missed(
             with link.write() as connection:
                 keys.revoke(connection, key.id, "test")
             soon(lambda: not following.current().keys)
+    password = sa.make_url(link.url).password
+    assert password
+    assert password not in caplog.text
     assert "control plane unreachable" in caplog.text
     assert "control plane reachable again" in caplog.text
 
