@@ -98,7 +98,7 @@ class PostgresServer:
 
     def url(self, database: str, template: str = "template0") -> str:
         """Make a database, a copy of another one, and return its SQLAlchemy URL."""
-        self.execute(f"CREATE DATABASE {database} TEMPLATE {template}")
+        self.execute(f"CREATE DATABASE {database} TEMPLATE {template} STRATEGY file_copy")
         return f"postgresql+psycopg://safe:{self.password}@127.0.0.1:{self.port}/{database}"
 
     def drop(self, database: str) -> None:
