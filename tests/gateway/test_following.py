@@ -145,6 +145,24 @@ def test_a_control_plane_that_comes_back_is_followed_again(tmp_path: Path) -> No
     assert authenticate(headers(f"Bearer {text}"), SECRET, following.current(), now())[0].name == "acme"
 
 
+def test_another_control_plane_of_the_same_revision_is_noticed(tmp_path: Path) -> None:
+    """What came back in a control plane's place is read, although the revision says that nothing was written."""
+    files = [tmp_path / name / "control.sqlite" for name in ("first", "second")]
+    databases = [furnished(f"sqlite:///{file}") for file in files]
+    made = [make_key(database)[0] for database in databases]
+    assert databases[0].revision() == databases[1].revision()
+    following = follower(databases[0])
+    following.poll()
+    assert list(following.current().keys) == [made[0].hash]
+    for database in databases:
+        database.close()
+    for extra in ("-wal", "-shm"):
+        Path(f"{files[0]}{extra}").unlink(missing_ok=True)
+    files[1].replace(files[0])
+    following.poll()
+    assert list(following.current().keys) == [made[1].hash]
+
+
 def test_the_thread_follows_and_reports(database: Database) -> None:
     """States reach memory within a second of the write, each also given to `on_load`."""
     seen: list[ControlState] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -60,6 +61,22 @@ def test_reading_sees_one_moment(settings: Settings, database: Database) -> None
     other.close()
 
 
+def test_writers_exclude_each_other_from_the_beginning(database: Database) -> None:
+    """A second write transaction begins when the first has ended, before either has written or read anything."""
+    begun = threading.Event()
+
+    def second() -> None:
+        with database.write():
+            begun.set()
+
+    thread = threading.Thread(target=second)
+    with database.write():
+        thread.start()
+        assert not begun.wait(0.3)
+    thread.join()
+    assert begun.is_set()
+
+
 def test_references_are_enforced(database: Database) -> None:
     """No consent without its account."""
     with pytest.raises(sa.exc.IntegrityError), database.write() as connection:
@@ -75,6 +92,7 @@ def _create_twice(connection: sa.Connection, name: str) -> None:
 
 _WRITER = """
 import sys
+import threading
 from gateway.ledger import accounts, alerts
 from gateway.ledger.database import open_database
 
