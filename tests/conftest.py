@@ -65,9 +65,11 @@ def postgres_database(postgres: PostgresServer) -> Iterator[Database]:
 def postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL server for the session, with an empty control plane called `migrated` to copy."""
     server = PostgresServer()
-    open_database(server.url("migrated")).close()
-    yield server
-    server.remove()
+    try:
+        open_database(server.url("migrated")).close()
+        yield server
+    finally:
+        server.remove()
 
 
 def pytest_collection() -> None:

@@ -189,6 +189,7 @@ def test_an_earlier_log_is_chained_as_it_stands(empty: Database, version: str) -
     assert (verdict.rows, verdict.faults) == (5, [])
 
 
+@pytest.mark.slow
 def test_a_log_of_many_rows_is_chained_across_batches(empty: Database) -> None:
     """More rows than are copied at a time, each followed by the next."""
     empty.migrate("0004")
