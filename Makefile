@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || echo python3)
 ONCE ?=
 REAL ?=
 BIN := .venv/bin
-QUICK := not slow and not browser and not prometheus
+QUICK := not slow and not browser and not prometheus and not postgresql
 
 export PYTHON
 # Without bytecode every process of every test compiles all of it again.
