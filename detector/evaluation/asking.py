@@ -99,9 +99,16 @@ class Tenant:
 
     def plain(self, asked: Item, text: str | None = None, output: int | None = None, **parameters: Any) -> Ask:
         """Ask it in one turn, as it stands or as `text`, behind the account's own system prompt."""
-        messages = [*self.head(), user(text or asked.text)]
+        messages = [*self.head(), *self._examples(), user(text or asked.text)]
         tokens = self.answer_tokens(asked) if output is None else output
         return self.sent(messages, tokens, asked, **parameters)
+
+    def _examples(self) -> list[Message]:
+        made: list[Message] = []
+        for number in range(self.habits.examples):
+            shown = self.corpus.items[(len(self.habits.client["network"]) + 7 * number) % len(self.corpus.items)]
+            made += [user(clipped(shown.text, 60)), assistant(clipped(shown.answer or "Noted.", 60))]
+        return made
 
     def sent(self, messages: list[Message], output: int, asked: Item, **parameters: Any) -> Ask:
         """Make a request of messages, with the account's parameters; given ones come first."""
@@ -137,7 +144,7 @@ def filler(tenant: Tenant, tokens: int) -> str:
 def labelled(tenant: Tenant, asked: Item) -> Ask:
     """Ask for a label: a very short answer."""
     instruction = _fixed(tenant, _LABELLING)
-    return tenant.sent([*tenant.head(instruction), user(asked.text)], tenant.rng.randint(1, 6), asked, temperature=0.0)
+    return tenant.sent([*tenant.head(instruction), user(asked.text)], tenant.rng.randint(1, 6), asked)
 
 
 def graded(tenant: Tenant, asked: Item) -> Ask:
@@ -146,7 +153,7 @@ def graded(tenant: Tenant, asked: Item) -> Ask:
     text = f"Question: {asked.text}\nAnswer: {clipped(given, 150)}\nScore:"
     messages = [*tenant.head(_fixed(tenant, _GRADING)), user(text)]
     form = {"response_format": {"type": "json_object"}} if tenant.habits.repeats < 0.1 else {}
-    return tenant.sent(messages, tenant.rng.randint(6, 24), asked, temperature=0.0, **form)
+    return tenant.sent(messages, tenant.rng.randint(6, 24), asked, **form)
 
 
 def with_context(tenant: Tenant, asked: Item, blocks: list[str]) -> Ask:
@@ -175,12 +182,17 @@ def conversation(tenant: Tenant, asked: Item, turns: int, **parameters: Any) -> 
     talk = [*tenant.head(), user(asked.text)]
     answer = clipped(asked.answer or filler(tenant, 30), 120)
     pairs = [(said or answer, asked_next) for said, asked_next in asked.follow_ups] or [
-        (answer, tenant.rng.choice(_REMARKS)) for _ in range(turns)
+        (answer, _remark(tenant, asked)) for _ in range(turns)
     ]
     yield tenant.sent(list(talk), tenant.answer_tokens(asked), asked, **parameters)
     for said, asked_next in pairs[: max(0, turns - 1)]:
         talk = [*talk, assistant(said), user(asked_next)]
         yield tenant.sent(list(talk), tenant.answer_tokens(asked), asked, **parameters)
+
+
+def _remark(tenant: Tenant, asked: Item) -> str:
+    words = [word for word in asked.text.split() if len(word) > 4] or ["that"]
+    return f"{tenant.rng.choice(_REMARKS)} I mean {' '.join(tenant.rng.choices(words, k=3))}."
 
 
 def agent_run(tenant: Tenant, asked: Item, steps: int, result: str | None = None) -> Iterator[Ask]:

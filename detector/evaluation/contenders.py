@@ -41,6 +41,13 @@ class Contender(Protocol):
         """
         ...
 
+    def alerts(self, readings: Sequence[Reading]) -> npt.NDArray[np.int64] | None:
+        """Return how many requests had passed at each account's first alert (-1: none raised).
+
+        None where a contender raises no alerts of its own; the frozen threshold's are counted then.
+        """
+        ...
+
 
 def day_ends(seen: Sequence[Observation], day_of: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
     """Return (day, index after its last request) of each active day."""

@@ -68,7 +68,7 @@ def interval(values: Floats) -> Figure:
 
 
 def average_precision(scores: Floats, positive: Bools, weights: Floats, prevalence: float) -> float:
-    """Return the area under precision and recall (Davis and Goadrich 2006), ties as one step; NaN without both kinds."""
+    """Return the area under precision and recall (Davis, Goadrich 2006), ties as one step; NaN without both kinds."""
     recall, precision = precision_recall(scores, positive, weights, prevalence)
     return float("nan") if len(recall) == 0 else float(np.sum(np.diff(recall, prepend=0.0) * precision))
 
@@ -151,4 +151,5 @@ def _at_prevalence(positive: Bools, weights: Floats, prevalence: float) -> Float
     for_positive, for_negative = weights[positive].sum(), weights[~positive].sum()
     if for_positive <= 0 or for_negative <= 0:
         return np.zeros(len(weights))
-    return np.where(positive, weights * prevalence / for_positive, weights * (1 - prevalence) / for_negative)
+    shares = np.where(positive, prevalence / for_positive, (1 - prevalence) / for_negative)
+    return np.asarray(weights * shares)

@@ -40,6 +40,7 @@ class Habits:
     system: str | None
     repeats: float  # share of requests that ask an earlier thing again
     failures: float
+    examples: int  # worked examples that every plain question is preceded by
 
 
 def draw_habits(rng: random.Random) -> Habits:
@@ -48,7 +49,8 @@ def draw_habits(rng: random.Random) -> Habits:
     variant = rng.randrange(3)
     fingerprint = hashlib.blake2b(f"{agent} {variant}".encode(), digest_size=6).hexdigest()
     client = {"user_agent": agent, "network": network(rng), "asn": _choice(rng, _SYSTEMS), "fingerprint": fingerprint}
-    return Habits(client, _parameters(rng), system_prompt(rng), rng.uniform(0.0, 0.2), rng.uniform(0.0, 0.02))
+    examples = rng.choice((0, 0, 0, 1, 2))
+    return Habits(client, _parameters(rng), system_prompt(rng), _repeats(rng), rng.uniform(0.0, 0.02), examples)
 
 
 def network(rng: random.Random) -> str:
@@ -67,6 +69,12 @@ def system_prompt(rng: random.Random) -> str | None:
 def application_prompt(rng: random.Random) -> str:
     """Draw an application's system prompt."""
     return f"You are {rng.choice(_ROLES)}. {rng.choice(_MANNERS)}"
+
+
+def _repeats(rng: random.Random) -> float:
+    # Retries, scheduled jobs, the same thing asked twice to be sure: little for most, a lot for some.
+    dice = rng.random()
+    return 0.0 if dice < 0.35 else rng.uniform(0.0, 0.3) if dice < 0.75 else rng.uniform(0.3, 0.9)
 
 
 def _parameters(rng: random.Random) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Every contender through every split: what is learnt, the thresholds that are frozen, and what the judged ones show."""
+"""Every contender through every split: what is learnt, which thresholds are frozen, what the judged accounts show."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from detector.evaluation.contenders import Contender
 from detector.evaluation.figures import (
@@ -31,14 +32,15 @@ class Judged:
     """What a contender says in one fold. Scores of shape (accounts, 28), NaN where it has no say; thresholds frozen."""
 
     fold: Fold
-    scores: Floats
+    scores: npt.NDArray[np.floating]
     thresholds: dict[float, float]  # by the false-positive rate they are frozen at
+    alerts: npt.NDArray[np.int64] | None  # requests that had passed at each account's first alert, -1: none
 
     @property
     def account_scores(self) -> Floats:
         """The highest score of each account, NaN for those it has no say about."""
-        filled = np.where(np.isnan(self.scores), -np.inf, self.scores).max(axis=1)
-        return np.where(np.isfinite(filled), filled, np.nan)
+        filled = np.where(np.isnan(self.scores), -np.inf, self.scores.astype(np.float64)).max(axis=1)
+        return np.asarray(np.where(np.isfinite(filled), filled, np.nan))
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Table:
         self.requests = np.array([len(reading.times) for reading in readings])
         self.judged: Bools = np.array([reading.judged() for reading in readings]).reshape(-1, DAYS)
         self.harvested = np.array([reading.harvested() for reading in readings]).reshape(-1, DAYS)
-        # A day counts as one of the campaign's where it harvested; its other days are not ordinary accounts' days either.
+        # A day on which an account of a campaign did not harvest is neither kind.
         self.positive_days = self.judged & (self.harvested > 0)
         self.negative_days = self.judged & ~self.attack[:, None]
         self.resampling = Resampling([plan.template for plan in self.plans], self.attack, draws, seed)
@@ -79,7 +81,7 @@ class Table:
 
     def day_weights(self, days: Bools) -> Floats:
         """Weigh the accounts' chosen days: a benign day 1, those of a campaign 1 together; shape (accounts,), a day."""
-        return _shared(self.group, days.any(axis=1), days.sum(axis=1), self.attack)
+        return _shared(self.group, np.asarray(days.any(axis=1)), days.sum(axis=1), self.attack)
 
 
 def _shared(group: np.ndarray, chosen: Bools, sizes: np.ndarray, attack: Bools) -> Floats:
@@ -101,13 +103,13 @@ def _judge(contender: Contender, fold: Fold, table: Table, cache: dict[object, J
     known = cache.get(key)
     if known is None:
         contender.fit([table.readings[row] for row in np.flatnonzero(learnt)], fold.learnt_days)
-        scores = np.where(table.judged, contender.scores(table.readings), np.nan)
+        scores = np.where(table.judged, contender.scores(table.readings), np.nan).astype(np.float32)
         ordinary = scores[benign][:, fold.learnt_days]
         ordinary = ordinary[~np.isnan(ordinary)]
         thresholds = {rate: threshold_at(ordinary, rate) for rate in FALSE_RATES}
-        known = cache[key] = Judged(fold, scores, thresholds)
+        known = cache[key] = Judged(fold, scores, thresholds, contender.alerts(table.readings))
     scores = np.where(fold.judged[:, None] & fold.judged_days[None, :], known.scores, np.nan)
-    return Judged(fold, scores, known.thresholds)
+    return Judged(fold, scores, known.thresholds, known.alerts)
 
 
 def figures_of(contender: Contender, split: Split, judged: Sequence[Judged], table: Table) -> SplitFigures:

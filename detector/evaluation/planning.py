@@ -6,6 +6,8 @@ structure. Accounts are shuffled and only then named, so that neither names nor 
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +23,8 @@ from detector.evaluation.traces import DAYS, Client
 Pace = Literal["whole", "window", "nightly", "drip"]
 LEAST_MEMBER_REQUESTS = 20  # smaller worlds have smaller campaigns, not emptier accounts
 SMALLEST, LARGEST = 5, 20_000  # requests of a benign account
+AROUND_BUDGET = (0.7, 1.3)  # nobody stops at a round number
+GROUP_SIZE, CLASS_SIZE = (2, 20), (10, 40)  # accounts
 VOLUME_SPREAD = 0.7  # of the logarithm of benign accounts' volumes around their client's
 
 
@@ -112,7 +116,7 @@ class World:
 
     def _benign(self, size: Size, rng: random.Random) -> list[Plan]:
         plans: list[Plan] = []
-        shares = [profile.share for profile in self.benign]
+        shares = [profile.share / _mean_group_size(profile) for profile in self.benign]
         while len(plans) < size.accounts:
             profile = rng.choices(self.benign, shares)[0]
             members = min(size.accounts - len(plans), _group_size(rng, profile))
@@ -149,27 +153,32 @@ class World:
         return found
 
     def _campaigns(self, size: Size, rng: random.Random) -> list[Plan]:
+        # Corpora go round, so that no campaign's worth of chance makes a corpus tell who harvests.
+        corpora = itertools.cycle(rng.sample(list(self.corpora), len(self.corpora)))
         return [
             plan
             for strategy in self.attacks
             for cell in strategy.cells
             for number in range(size.campaigns)
-            for plan in self._campaign(strategy, cell, number, size, rng)
+            for plan in self._campaign(strategy, cell, number, next(corpora), size, rng)
         ]
 
-    def _campaign(self, strategy: Strategy, cell: Cell, number: int, size: Size, rng: random.Random) -> list[Plan]:
+    def _campaign(
+        self, strategy: Strategy, cell: Cell, number: int, corpus: Corpus, size: Size, rng: random.Random
+    ) -> list[Plan]:
         answers = min(cell.budget, size.most_answers)
         members = max(1, min(cell.accounts, answers // LEAST_MEMBER_REQUESTS))
         cover_share = rng.uniform(*strategy.cover)
         each = round(answers / members / (1 - cover_share))
         name = f"{strategy.code} {cell.name} #{number}"
-        lead, corpus, founding = draw_habits(rng), rng.choice(self.corpora), _age(rng)
+        lead, founding = draw_habits(rng), _age(rng)
         timing, pool_seed = _timing(rng, strategy.paces, strategy.per_day, each), rng.getrandbits(60)
         apart = rng.random() < 0.5  # anti-synchrony: the members take turns
         plans = []
         for rank in range(members):
             cover = rng.choice([profile for profile in self.benign if profile.code in ("B2", "B3", "B6", "B8", "B15")])
-            cover_corpus, client = rng.choice(self.corpora), rng.choice(self.clients)
+            alike = [other for other in self.corpora if other.has_answers == corpus.has_answers]
+            cover_corpus, client = rng.choice(alike), rng.choice(self.clients)
             plan = Plan(
                 number=0,
                 code=strategy.code,
@@ -177,7 +186,7 @@ class World:
                 client=client,
                 habits=_in_company(rng, lead, rank),
                 timing=_moved(rng, timing) if apart else timing,
-                requests=max(1, round(each * rng.uniform(0.8, 1.2))) if members > 1 else each,
+                requests=max(1, round(each * rng.uniform(*AROUND_BUDGET))),
                 group=name,
                 template=name,
                 seed=rng.getrandbits(60),
@@ -197,9 +206,20 @@ class World:
 
 def _group_size(rng: random.Random, profile: Profile) -> int:
     if profile.grouped >= 1.0:
-        return rng.randint(10, 40)
+        return rng.randint(*CLASS_SIZE)
+    return rng.randint(*GROUP_SIZE) if rng.random() < _chance_of_group(profile) else 1
+
+
+def _chance_of_group(profile: Profile) -> float:
     # Groups are large, so the chance that one begins is far smaller than the share of accounts in groups.
-    return rng.randint(2, 20) if rng.random() < profile.grouped / 11 else 1
+    members = sum(GROUP_SIZE) / 2
+    return profile.grouped / (profile.grouped + members * (1 - profile.grouped))
+
+
+def _mean_group_size(profile: Profile) -> float:
+    if profile.grouped >= 1.0:
+        return sum(CLASS_SIZE) / 2
+    return 1 + _chance_of_group(profile) * (sum(GROUP_SIZE) / 2 - 1)
 
 
 def _in_company(rng: random.Random, lead: Habits, rank: int) -> Habits:
@@ -221,6 +241,7 @@ def _in_company(rng: random.Random, lead: Habits, rank: int) -> Habits:
         lead.system if alike else own.system,
         own.repeats,
         own.failures,
+        lead.examples if alike else own.examples,
     )
 
 
@@ -255,4 +276,4 @@ def _payment(rng: random.Random, group: str, rank: int, members: int) -> str:
 
 def hash_of(text: str) -> int:
     """Return a number of 63 bits that is the same in every process."""
-    return random.Random(text).getrandbits(63)
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).digest()) >> 1

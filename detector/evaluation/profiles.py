@@ -11,7 +11,7 @@ from detector.evaluation.asking import Ask, Tenant
 # hour of the account's own, or evenly for weeks.
 Paces = Mapping[str, float]
 RELEASE_DAY = 14.0  # of the month: a new model comes, to which accounts move
-ORDINARY: Paces = {"whole": 0.55, "window": 0.3, "nightly": 0.05, "drip": 0.1}
+ORDINARY: Paces = {"whole": 0.5, "window": 0.35, "nightly": 0.05, "drip": 0.1}
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Profile:
     paces: Paces = field(default_factory=lambda: ORDINARY)
     declared: str | None = None
     declared_share: float = 0.0
-    grouped: float = 0.25
+    grouped: float = 0.6
 
 
 @dataclass(frozen=True)

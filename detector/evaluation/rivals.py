@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
-from detector.evaluation.contenders import day_ends
+from detector.evaluation.contenders import Learns, day_ends
 from detector.evaluation.present import Signal
 from detector.evaluation.reading import Floats, Reading
 from detector.evaluation.simulation import START_S
@@ -32,14 +32,24 @@ def _days(seen: Sequence[Observation]) -> npt.NDArray[np.int64]:
     return np.array([int((one.time - START_S) // DAY_S) for one in seen], dtype=np.int64)
 
 
-class RequestRate:
-    """Requests a day."""
+class Rival:
+    """A baseline: it scores account-days, learns nothing unless it says so, and has no alerts of its own."""
 
-    name = "request rate"
+    name = ""
     learns: Learns = "nothing"
 
     def fit(self, readings: Sequence[Reading], days: npt.NDArray[np.bool_]) -> None:
         """Learn nothing: the threshold is what the protocol freezes."""
+
+    def alerts(self, readings: Sequence[Reading]) -> None:
+        """Return None: an alert is the frozen threshold's."""
+        return None
+
+
+class RequestRate(Rival):
+    """Requests a day."""
+
+    name = "request rate"
 
     def scores(self, readings: Sequence[Reading]) -> Floats:
         """Return the requests of each day."""
@@ -47,7 +57,7 @@ class RequestRate:
         return np.array(counts, dtype=np.float64).reshape(-1, DAYS)
 
 
-class IsolationAlone:
+class IsolationAlone(Rival):
     """IsolationForest (Liu, Ting, Zhou 2008) on the detector's own features of an account's day."""
 
     name = "IsolationForest"
@@ -99,17 +109,13 @@ class Distances:
         return distances, day_ends(known, _days(known))
 
 
-class Prada:
+class Prada(Rival):
     """PRADA (Juuti et al. 2019): distances to earlier queries should be normal; 1 − Shapiro and Wilk's W.
 
     Over the account's last 300 distances at the end of each day, those beyond three deviations left out, as there.
     """
 
     name = "PRADA"
-    learns: Learns = "nothing"
-
-    def fit(self, readings: Sequence[Reading], days: npt.NDArray[np.bool_]) -> None:
-        """Learn nothing: the threshold is what the protocol freezes."""
 
     def scores(self, readings: Sequence[Reading]) -> Floats:
         """Return the departure from normality at the end of each day."""
@@ -133,7 +139,7 @@ def _departures(distances: npt.NDArray[np.float16], ends: list[tuple[int, int]])
     return found
 
 
-class Seat:
+class Seat(Rival):
     """SEAT (Zhang et al. 2021): how many of an account's queries have a near-duplicate among its earlier ones.
 
     What is near is the distance that a tenth of the training accounts' requests stay below.
@@ -183,7 +189,7 @@ class Moments:
                 np.array(counts, dtype=np.int64).reshape(-1, 2))  # fmt: skip
 
 
-class MmdAgainstPool:
+class MmdAgainstPool(Rival):
     """MMD (Gretton et al. 2012) of an account so far against the pooled benign accounts.
 
     n × MMD² over its expectation for n texts of the pool itself, so that it does not grow with n under the null.
@@ -219,15 +225,11 @@ class MmdAgainstPool:
         return scores
 
 
-class MmdAgainstOwnHistory:
+class MmdAgainstOwnHistory(Rival):
     """MMD of an account's day against its own days before, scaled in the same way; 0 without enough of either."""
 
     name = "MMD, own history"
-    learns: Learns = "nothing"
     LEAST_TODAY, LEAST_PAST = 5, 15
-
-    def fit(self, readings: Sequence[Reading], days: npt.NDArray[np.bool_]) -> None:
-        """Learn nothing: the threshold is what the protocol freezes."""
 
     def scores(self, readings: Sequence[Reading]) -> Floats:
         """Return the statistic of each day."""

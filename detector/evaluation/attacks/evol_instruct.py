@@ -13,7 +13,7 @@ def _asks(member: Tenant, campaign: Campaign) -> Iterator[Ask]:
     while True:
         seed = member.next()
         for _ in range(member.rng.randint(1, 4)):
-            yield member.plain(varied(member.rng, seed), temperature=0.9)
+            yield member.plain(varied(member.rng, seed))
 
 
 STRATEGY = Strategy("A2", "evol-instruct", _asks, (Cell(1, 1_000), Cell(1, 20_000), Cell(10, 20_000)))

@@ -10,7 +10,7 @@ from detector.evaluation.profiles import Campaign, Cell, Strategy
 
 def _asks(member: Tenant, campaign: Campaign) -> Iterator[Ask]:
     while True:
-        yield member.plain(member.next(), temperature=1.0)
+        yield member.plain(member.next())
 
 
 STRATEGY = Strategy(

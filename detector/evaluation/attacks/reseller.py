@@ -15,7 +15,7 @@ def _asks(member: Tenant, campaign: Campaign) -> Iterator[Ask]:
         if member.rng.random() < campaign.cover_share:
             yield replace(next(cover), user=f"u{member.rng.randrange(150)}")
         else:
-            yield replace(member.plain(member.next(), temperature=0.8), user=f"u{member.rng.randrange(3)}")
+            yield replace(member.plain(member.next()), user=f"u{member.rng.randrange(3)}")
 
 
 STRATEGY = Strategy(

@@ -13,7 +13,7 @@ def _asks(member: Tenant, campaign: Campaign) -> Iterator[Ask]:
     while member.progress < campaign.cover_share:
         yield next(cover)
     while True:
-        yield member.plain(member.next(), temperature=1.0)
+        yield member.plain(member.next())
 
 
 STRATEGY = Strategy(

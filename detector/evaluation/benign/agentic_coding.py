@@ -13,4 +13,4 @@ def _asks(tenant: Tenant) -> Iterator[Ask]:
         yield from agent_run(tenant, tenant.next(), tenant.rng.randint(4, 16))
 
 
-PROFILE = Profile("B5", "agentic coding", _asks, volume=1.5)
+PROFILE = Profile("B5", "agentic coding", _asks, share=0.7)

@@ -16,7 +16,7 @@ def _asks(tenant: Tenant) -> Iterator[Ask]:
         notes = item.text[:300]
         text = f"Write {form} of 150 words from these notes. Friendly, concrete, no superlatives.\nNotes: {notes}"
         output = round(tenant.rng.uniform(120, 320)) * (choices or 1)
-        yield tenant.plain(item, text, output=output, n=choices, temperature=0.9)
+        yield tenant.plain(item, text, output=output, n=choices)
 
 
 PROFILE = Profile("B12", "content and SEO generator", _asks, share=0.9)

@@ -13,7 +13,7 @@ def _asks(tenant: Tenant) -> Iterator[Ask]:
     judged = tenant.rng.random() < 0.5
     while True:
         for item in items:
-            yield graded(tenant, item) if judged else tenant.plain(item, temperature=0.0)
+            yield graded(tenant, item) if judged else tenant.plain(item)
 
 
-PROFILE = Profile("B1", "nightly evaluation", _asks, share=0.7, volume=2.0, paces={"nightly": 1.0}, breadth=(0.2, 1.0))
+PROFILE = Profile("B1", "nightly evaluation", _asks, share=0.6, volume=1.2, paces={"nightly": 1.0}, breadth=(0.2, 1.0))

@@ -15,5 +15,5 @@ def _asks(tenant: Tenant) -> Iterator[Ask]:
 
 
 PROFILE = Profile(
-    "B9", "load test", _asks, share=0.4, volume=3.0, paces={"window": 1.0}, declared="load test", declared_share=0.5
+    "B9", "load test", _asks, share=0.3, volume=1.5, paces={"window": 1.0}, declared="load test", declared_share=0.5
 )

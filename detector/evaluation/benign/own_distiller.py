@@ -15,7 +15,7 @@ def _asks(tenant: Tenant) -> Iterator[Ask]:
         item = tenant.next()
         for seed in range(4 if sampled else 1):
             ask = elicited(tenant, item, 0.2)
-            yield replace(ask, parameters=ask.parameters | {"temperature": 1.0} | ({"seed": seed} if sampled else {}))
+            yield replace(ask, parameters=ask.parameters | ({"temperature": 1.0, "seed": seed} if sampled else {}))
 
 
 PROFILE = Profile(

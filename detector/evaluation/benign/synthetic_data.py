@@ -10,7 +10,7 @@ from detector.evaluation.profiles import Profile
 
 def _asks(tenant: Tenant) -> Iterator[Ask]:
     while True:
-        yield tenant.plain(tenant.next(), temperature=1.0)
+        yield tenant.plain(tenant.next())
 
 
 PROFILE = Profile(
