@@ -2,7 +2,7 @@
 
 Each probe sees one view of an account that says nothing about what is collected: its client software, its hours, its
 place in the file, one single prompt, how often things recur. A boosted classifier is trained on it by grouped
-cross-validation (no tenant template or campaign on both sides); its AUC must stay at or below 0.60. Views that a
+cross-validation (no campaign and no benign group on both sides); its AUC must stay at or below 0.60. Views that a
 strategy is defined by (parameters of A6 and A7, volume) are reported beside these, each with its reason.
 """
 
@@ -109,7 +109,7 @@ class Audit:
         table = np.array([[value for view in probe.views for value in self._views[row][view]] for row in rows])
         attack = np.array([plan.is_attack for plan in plans])
         weights = _weights(plans)
-        scores = _out_of_fold(table, attack, weights, [plan.template for plan in plans], seed)
+        scores = _out_of_fold(table, attack, weights, [plan.group for plan in plans], seed)
         resampling = Resampling([plan.template for plan in plans], attack, draws, seed)
         return Finding(probe, resampling.figure(lambda many: roc_auc(scores, attack, weights * many)))
 

@@ -20,7 +20,7 @@ LEVEL = 0.95  # of the intervals
 
 @dataclass(frozen=True)
 class Figure:
-    """A value with the ends of its 95 % interval; NaN where there is nothing to measure."""
+    """A value with the ends of its 95 % interval; NaN where there is nothing to measure, infinite for what never came."""
 
     value: float
     low: float
@@ -30,9 +30,12 @@ class Figure:
         if np.isnan(self.value):
             return "–"
         digits = 2 if abs(self.value) < 10 else 0
-        if np.isnan(self.low):
-            return f"{self.value:,.{digits}f}"
-        return f"{self.value:,.{digits}f} [{self.low:,.{digits}f}, {self.high:,.{digits}f}]"
+        value, low, high = (_written(end, digits) for end in (self.value, self.low, self.high))
+        return value if np.isnan(self.low) else f"{value} [{low}, {high}]"
+
+
+def _written(value: float, digits: int) -> str:
+    return "never" if np.isinf(value) else f"{value:,.{digits}f}"
 
 
 class Resampling:
@@ -63,7 +66,8 @@ def interval(values: Floats) -> Figure:
     drawn = values[1:][~np.isnan(values[1:])]
     if np.isnan(values[0]) or len(drawn) < 20:
         return Figure(float(values[0]), float("nan"), float("nan"))
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    # A rank, not a mean of two: half of infinity is no number.
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest")
     return Figure(float(values[0]), float(low), float(high))
 
 
@@ -127,7 +131,10 @@ def brier_skill(scores: Floats, positive: Bools, weights: Floats, prevalence: fl
 
 
 def calibration_slope(scores: Floats, positive: Bools, weights: Floats, prevalence: float) -> float:
-    """Return the slope of a logistic regression of the truth on the scores' log-odds (Cox 1958), at that prevalence."""
+    """Return the slope of a logistic regression of the truth on the scores' log-odds (Cox 1958), at that prevalence.
+
+    NaN where the scores separate the kinds (nearly) perfectly, since there is no slope then.
+    """
     share = _at_prevalence(positive, weights, prevalence)
     if share.sum() <= 0:
         return float("nan")
@@ -143,8 +150,8 @@ def calibration_slope(scores: Floats, positive: Bools, weights: Floats, prevalen
         step = np.linalg.solve(hessian + 1e-12 * np.eye(2), gradient)
         slope, base = slope + step[0], base + step[1]
         if np.abs(step).max() < 1e-8:
-            break
-    return float(slope)
+            return float(slope)
+    return float("nan")
 
 
 def _at_prevalence(positive: Bools, weights: Floats, prevalence: float) -> Floats:

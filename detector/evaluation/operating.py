@@ -36,7 +36,7 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Leak:
-    """What campaigns got before their first alert (all that they did, where none came), medians over campaigns."""
+    """What campaigns got before their first alert, medians over campaigns; infinite where most were never noticed."""
 
     requests: Figure
     tokens: Figure
@@ -98,11 +98,22 @@ class Campaigns:
         """Return what campaigns of these strategies got before their first alert."""
         chosen = np.isin(self.code, list(codes))
         return Leak(
-            self._figure(chosen, lambda weights: weighted_median(self.requests, weights)),
-            self._figure(chosen, lambda weights: weighted_median(self.tokens, weights)),
+            self._figure(chosen, lambda weights: weighted_median(self._until_alert(self.requests), weights)),
+            self._figure(chosen, lambda weights: weighted_median(self._until_alert(self.tokens), weights)),
             self._figure(chosen, lambda weights: float((weights * self.alerted).sum() / max(weights.sum(), 1e-9))),
             int(chosen.sum()),
         )
+
+    def points(self) -> dict[str, list[tuple[float, bool]]]:
+        """Return, by strategy, what each campaign got before its first alert, and whether one came."""
+        rows = zip(self.code.tolist(), self.requests.tolist(), (self.alerted > 0).tolist(), strict=True)
+        found: dict[str, list[tuple[float, bool]]] = {code: [] for code in sorted(set(self.code), key=_number)}
+        for code, requests, alerted in rows:
+            found[code].append((requests, alerted))
+        return found
+
+    def _until_alert(self, got: Floats) -> Floats:
+        return np.where(self.alerted > 0, got, np.inf)
 
     def hydra(self, found: HeldOut) -> Hydra:
         """Return how much of the large sets was found, and how soon."""
@@ -159,6 +170,10 @@ class Campaigns:
             got += int(harvest.sum() if alert < 0 else harvest[:alert].sum())
             total += int(harvest.sum())
         return got / max(1, total)
+
+
+def _number(code: str) -> int:
+    return int(code[1:])
 
 
 def look_alikes(table: Table, found: HeldOut) -> dict[str, tuple[Figure, int]]:

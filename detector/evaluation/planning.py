@@ -173,6 +173,7 @@ class World:
         name = f"{strategy.code} {cell.name} #{number}"
         lead, founding = draw_habits(rng), _age(rng)
         timing, pool_seed = _timing(rng, strategy.paces, strategy.per_day, each), rng.getrandbits(60)
+        breadth = 1.0 if rng.random() < 0.7 else rng.uniform(0.2, 1.0)
         apart = rng.random() < 0.5  # anti-synchrony: the members take turns
         plans = []
         for rank in range(members):
@@ -191,7 +192,7 @@ class World:
                 template=name,
                 seed=rng.getrandbits(60),
                 pool_seed=pool_seed,
-                breadth=1.0 if rng.random() < 0.7 else rng.uniform(0.2, 1.0),
+                breadth=breadth,
                 created_days_before=max(0.0, founding + rng.uniform(0, 2)) if members > 1 else founding,
                 payment=_payment(rng, name, rank, members),
                 signup_network=lead.client["network"] if rng.random() < 0.6 else network(rng),

@@ -31,7 +31,7 @@ class Profile:
     paces: Paces = field(default_factory=lambda: ORDINARY)
     declared: str | None = None
     declared_share: float = 0.0
-    grouped: float = 0.6
+    grouped: float = 0.5
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from detector.evaluation.planning import Plan, World
-from detector.evaluation.simulation import START_S, simulate
+from detector.evaluation.simulation import START_S, History, simulate
 from detector.evaluation.traces import DAYS
 from detector.observations import COLUMNS, Observation, stream
 from detector.watch import DAY_S
@@ -75,8 +75,16 @@ class _Folder:
     data_dir: Path
 
 
-def bring_in(plans: Sequence[Plan], world: World, folder: Path, progress: Progress) -> dict[str, npt.NDArray[np.bool_]]:
+def bring_in(
+    plans: Sequence[Plan],
+    world: World,
+    folder: Path,
+    progress: Progress,
+    watch: Callable[[History], None] = lambda _history: None,
+) -> dict[str, npt.NDArray[np.bool_]]:
     """Simulate the plans and import their records into a lake below the folder; returns who harvested when, by account.
+
+    `watch` sees every history as it is made.
 
     Raises `ValueError` where a record is refused, since then the simulator is wrong.
     """
@@ -86,6 +94,7 @@ def bring_in(plans: Sequence[Plan], world: World, folder: Path, progress: Progre
         for number, plan in enumerate(plans):
             history = simulate(plan, world)
             truth[plan.account] = history.harvest
+            watch(history)
             yield from history.lines()
             progress("simulated and imported", number + 1, len(plans))
 

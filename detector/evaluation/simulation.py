@@ -119,7 +119,7 @@ def _times(plan: Plan, rng: np.random.Generator) -> npt.NDArray[np.int64]:
 def _nightly(count: int, timing: Timing, rng: np.random.Generator) -> npt.NDArray[np.int64]:
     nights = np.arange(int(timing.first), max(int(timing.first) + 1, int(timing.last)))
     day = np.sort(rng.choice(nights, count))
-    seconds = timing.hour * 3600 + rng.uniform(0, 5400, count)
+    seconds = min(timing.hour, 22.4) * 3600 + rng.uniform(0, 5400, count)  # the last night ends within the month
     return strictly_increasing(np.sort(day * DAY_MS + (seconds * 1000).astype(np.int64)))
 
 
