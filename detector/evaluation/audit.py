@@ -79,8 +79,13 @@ class Finding:
 
     @property
     def passed(self) -> bool:
-        """Whether it stays below the limit, or may not."""
+        """Whether it stays below the limit, or need not."""
         return self.probe.exception is not None or self.auc.value <= MOST_AUC
+
+    @property
+    def gives_away(self) -> bool:
+        """Whether it is above the limit by more than the chance of few campaigns explains."""
+        return not self.passed and not self.auc.low <= MOST_AUC
 
 
 class Audit:
@@ -96,12 +101,12 @@ class Audit:
             self._plans.append(history.plan)
             self._views.append(_views(history))
 
-    def findings(self, seed: int = 0, draws: int = 100) -> list[Finding]:
-        """Run every probe."""
+    def findings(self, seed: int = 0, draws: int = 100, probes: Sequence[Probe] = PROBES) -> list[Finding]:
+        """Run the probes."""
         company = _company(self._plans)
         for view, row in zip(self._views, company, strict=True):
             view["company"] = row
-        return [self._finding(probe, seed, draws) for probe in PROBES]
+        return [self._finding(probe, seed, draws) for probe in probes]
 
     def _finding(self, probe: Probe, seed: int, draws: int) -> Finding:
         rows = [row for row, plan in enumerate(self._plans) if plan.code not in probe.without]

@@ -20,7 +20,7 @@ LEVEL = 0.95  # of the intervals
 
 @dataclass(frozen=True)
 class Figure:
-    """A value with the ends of its 95 % interval; NaN where there is nothing to measure, infinite for what never came."""
+    """A value with the ends of its 95 % interval; NaN: nothing to measure; infinite: what never came."""
 
     value: float
     low: float

@@ -208,7 +208,13 @@ def _probe(finding: Finding) -> dict[str, str]:
     if finding.probe.exception is not None:
         return {"name": finding.probe.name, "auc": str(finding.auc), "verdict": "not",
                 "words": f"may tell: {finding.probe.exception}"}  # fmt: skip
-    words = f"at most {MOST_AUC:.2f}" if finding.passed else f"gives the label away (more than {MOST_AUC:.2f})"
+    words = f"at most {MOST_AUC:.2f}"
+    if not finding.passed:
+        words = (
+            "gives the label away"
+            if finding.gives_away
+            else f"above {MOST_AUC:.2f}, within the chance of few campaigns"
+        )
     return {"name": finding.probe.name, "auc": str(finding.auc), "verdict": "aim" if finding.passed else "missed",
             "words": words}  # fmt: skip
 
