@@ -5,7 +5,7 @@ Every campaign is judged by the fit that did not see its strategy, every look-al
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,7 +100,7 @@ class Campaigns:
         return Leak(
             self._figure(chosen, lambda weights: weighted_median(self._until_alert(self.requests), weights)),
             self._figure(chosen, lambda weights: weighted_median(self._until_alert(self.tokens), weights)),
-            self._figure(chosen, lambda weights: float((weights * self.alerted).sum() / max(weights.sum(), 1e-9))),
+            self._mean(chosen, self.alerted),
             int(chosen.sum()),
         )
 
@@ -120,17 +120,13 @@ class Campaigns:
         large = np.array([self._is_hydra(rows) for rows in self.rows])
         shares = {day: np.array([self._found(rows, found, day) for rows in self.rows]) for day in FOUND_BY}
         leaked = np.array([self._leaked_share(rows, found) for rows in self.rows])
-        figures = {
-            day: self._figure(
-                large, lambda weights, share=share: float((weights * share).sum() / max(weights.sum(), 1e-9))
-            )
-            for day, share in shares.items()
-        }
-        mean = self._figure(large, lambda weights: float((weights * leaked).sum() / max(weights.sum(), 1e-9)))
-        return Hydra(figures, mean, int(large.sum()))
+        found_by = {day: self._mean(large, share) for day, share in shares.items()}
+        return Hydra(found_by, self._mean(large, leaked), int(large.sum()))
 
-    def _figure(self, chosen: Bools, measure: object) -> Figure:
-        assert callable(measure)
+    def _mean(self, chosen: Bools, values: Floats) -> Figure:
+        return self._figure(chosen, lambda weights: float((weights * values).sum() / weights.sum()))
+
+    def _figure(self, chosen: Bools, measure: Callable[[Floats], float]) -> Figure:
         resampling = self.table.resampling
         values = []
         for counts in resampling.counts:

@@ -13,20 +13,17 @@ import numpy as np
 from detector.evaluation.attacks import attack_strategies
 from detector.evaluation.audit import Audit, Finding
 from detector.evaluation.benign import benign_profiles
+from detector.evaluation.calibration import Calibration, calibration
 from detector.evaluation.contenders import Contender
 from detector.evaluation.corpora import load_corpora
 from detector.evaluation.figures import (
-    Bools,
     Figure,
     Floats,
-    brier_skill,
-    calibration_slope,
     precision_recall,
 )
 from detector.evaluation.measuring import PREVALENCES, Judged, SplitFigures, Table, figures_of, judge
 from detector.evaluation.operating import (
     HARD,
-    HIGH,
     NAIVE,
     Campaigns,
     HeldOut,
@@ -95,16 +92,6 @@ class Operating:
         }
         name = max(known, key=lambda each: known[each].value, default="–")
         return name, known.get(name, Figure(float("nan"), float("nan"), float("nan")))
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """How far scores are probabilities at a prevalence of 0.5 %."""
-
-    brier_skill: Figure
-    slope: Figure
-    precision_at_high: Figure
-    bins: tuple[tuple[float, float, float], ...]  # mean score, share of campaigns at the prevalence, weight
 
 
 @dataclass(frozen=True)
@@ -229,7 +216,7 @@ def _operate(
         results.operating.append(_operating(contender.name, name, campaigns, found, table))
         if under_test and rate is None:
             results.leaks = campaigns.points()
-            results.calibration = _calibration(found, table)
+            results.calibration = calibration(found, table)
     results.curves[contender.name] = _curve(held_out(*folds, table, 0.01), table)
 
 
@@ -252,46 +239,6 @@ def _curve(found: HeldOut, table: Table) -> tuple[Floats, Floats]:
     rows = np.flatnonzero(~np.isnan(found.peak))
     weights = table.account_weights(~np.isnan(found.peak))
     return precision_recall(found.peak[rows], table.attack[rows], weights[rows], PREVALENCES[0])
-
-
-def _calibration(found: HeldOut, table: Table) -> Calibration:
-    known = ~np.isnan(found.peak)
-    rows = np.flatnonzero(known)
-    scores, truth, weights = found.peak[rows], table.attack[rows], table.account_weights(known)[rows]
-    prevalence = PREVALENCES[0]
-
-    def over(measure: object) -> Figure:
-        assert callable(measure)
-        return table.resampling.figure(lambda many: measure(scores, truth, weights * many[rows], prevalence))
-
-    return Calibration(
-        over(brier_skill), over(calibration_slope), over(_precision_at_high), _bins(scores, truth, weights, prevalence)
-    )
-
-
-def _precision_at_high(scores: Floats, truth: Bools, weights: Floats, prevalence: float) -> float:
-    high = scores >= HIGH
-    found = prevalence * (weights * (high & truth)).sum() / max(1e-9, (weights * truth).sum())
-    false = (1 - prevalence) * (weights * (high & ~truth)).sum() / max(1e-9, (weights * ~truth).sum())
-    return float(found / (found + false)) if found + false > 0 else float("nan")
-
-
-def _bins(scores: Floats, truth: Bools, weights: Floats, prevalence: float) -> tuple[tuple[float, float, float], ...]:
-    positive = truth.astype(bool)
-    share = np.where(
-        positive,
-        prevalence / max(1e-9, weights[positive].sum()),
-        (1 - prevalence) / max(1e-9, weights[~positive].sum()),
-    )
-    share = share * weights
-    found = []
-    for low in np.arange(0.0, 1.0, 0.1):
-        here = (scores >= low) & (scores < low + 0.1 + 1e-9)
-        if here.any():
-            weight = float(share[here].sum())
-            mean = float((share * scores)[here].sum() / weight)
-            found.append((mean, float(share[here & truth].sum() / weight), weight))
-    return tuple(found)
 
 
 def _cost(detector: PresentDetector) -> Cost:
