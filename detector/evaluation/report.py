@@ -102,7 +102,7 @@ def text(results: Results) -> str:
 
 
 def document(results: Results) -> dict[str, Any]:
-    """Return all figures as plain objects for JSON; NaN becomes None."""
+    """Return all figures as plain objects for JSON; what was not measured is None, what never came is “never”."""
     return {
         "world": results.world,
         "seed": results.setup.seed,
@@ -144,7 +144,9 @@ def _plain(value: Any) -> Any:
         return {str(name): _plain(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else "never"
+    return value
 
 
 def _names(results: Results) -> dict[str, str]:

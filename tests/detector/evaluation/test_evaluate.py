@@ -15,7 +15,7 @@ from detector.evaluation.results import Results, Setup, evaluate
 from detector.evaluation.splits import every_split
 from detector.evaluation.targets import targets
 
-SIZE = Size(accounts=120, campaigns=1, most_answers=90)
+SIZE = Size(accounts=60, campaigns=1, most_answers=50)
 
 
 @pytest.fixture(scope="module")
