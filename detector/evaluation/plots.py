@@ -21,7 +21,7 @@ def precision_recall_plot(curves: Mapping[str, tuple[Floats, Floats]]) -> str:
         colour = COLOURS[number % len(COLOURS)]
         points = " ".join(
             f"{LEFT + x * (right - LEFT):.1f},{bottom - y * (bottom - TOP):.1f}"
-            for x, y in _thinned(recall.tolist(), precision.tolist())
+            for x, y in _steps(_thinned(recall.tolist(), precision.tolist()))
         )
         width = 3 if number == 0 else 1.5
         parts.append(
@@ -102,6 +102,16 @@ def _thinned(xs: list[float], ys: list[float], most: int = 400) -> list[tuple[fl
     step = max(1, len(xs) // most)
     pairs = list(zip(xs, ys, strict=True))
     return pairs[::step] + pairs[-1:]
+
+
+def _steps(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Join points as average precision counts them: a precision holds for all recall up to its own."""
+    corners = []
+    before = 0.0
+    for recall, precision in points:
+        corners += [(before, precision), (recall, precision)]
+        before = recall
+    return corners
 
 
 def _shares() -> list[tuple[float, str]]:
