@@ -141,13 +141,13 @@ def calibration_slope(scores: Floats, positive: Bools, weights: Floats, prevalen
     clipped = np.clip(scores, 1e-4, 1 - 1e-4)
     odds = np.log(clipped / (1 - clipped))
     slope, base = 1.0, float(np.log(prevalence / (1 - prevalence)))
-    for _ in range(50):
+    for _ in range(200):
         fitted = 1 / (1 + np.exp(-np.clip(slope * odds + base, -30, 30)))
         curvature = share * fitted * (1 - fitted)
         gradient = np.array([(share * (positive - fitted) * odds).sum(), (share * (positive - fitted)).sum()])
         hessian = np.array([[(curvature * odds**2).sum(), (curvature * odds).sum()],
                             [(curvature * odds).sum(), curvature.sum()]])  # fmt: skip
-        step = np.linalg.solve(hessian + 1e-12 * np.eye(2), gradient)
+        step = np.clip(np.linalg.solve(hessian + 1e-12 * np.eye(2), gradient), -1.0, 1.0)
         slope, base = slope + step[0], base + step[1]
         if np.abs(step).max() < 1e-8:
             return float(slope)

@@ -21,7 +21,6 @@ from detector.evaluation.profiles import Campaign, Cell, Paces, Profile, Strateg
 from detector.evaluation.traces import DAYS, Client
 
 Pace = Literal["whole", "window", "nightly", "drip"]
-LEAST_MEMBER_REQUESTS = 20  # smaller worlds have smaller campaigns, not emptier accounts
 SMALLEST, LARGEST = 5, 20_000  # requests of a benign account
 AROUND_BUDGET = (0.7, 1.3)  # nobody stops at a round number
 GROUP_SIZE, CLASS_SIZE = (2, 20), (10, 40)  # accounts
@@ -30,15 +29,20 @@ VOLUME_SPREAD = 0.7  # of the logarithm of benign accounts' volumes around their
 
 @dataclass(frozen=True)
 class Size:
-    """How large a world is: benign accounts, campaigns a cell, and the answers at which a campaign is cut off."""
+    """How large a world is: benign accounts, campaigns a cell, and the answers at which a campaign is cut off.
+
+    A campaign has at most so many members that each gets `least_answers`: smaller worlds have smaller campaigns, not
+    emptier accounts.
+    """
 
     accounts: int
     campaigns: int
     most_answers: int
+    least_answers: int = 20
 
 
 FULL = Size(10_000, 5, 20_000)
-QUICK = Size(1_000, 1, 1_200)
+QUICK = Size(1_000, 1, 1_200, 60)
 
 
 @dataclass(frozen=True)
@@ -167,7 +171,7 @@ class World:
         self, strategy: Strategy, cell: Cell, number: int, corpus: Corpus, size: Size, rng: random.Random
     ) -> list[Plan]:
         answers = min(cell.budget, size.most_answers)
-        members = max(1, min(cell.accounts, answers // LEAST_MEMBER_REQUESTS))
+        members = max(1, min(cell.accounts, answers // size.least_answers))
         cover_share = rng.uniform(*strategy.cover)
         each = round(answers / members / (1 - cover_share))
         name = f"{strategy.code} {cell.name} #{number}"

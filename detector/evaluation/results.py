@@ -98,9 +98,8 @@ class Operating:
 class Cost:
     """What replaying costs."""
 
-    microseconds_a_request: float
+    microseconds_a_request: float  # of CPU
     bytes_an_account: float
-    seconds_a_million: float
 
 
 @dataclass
@@ -243,7 +242,7 @@ def _curve(found: HeldOut, table: Table) -> tuple[Floats, Floats]:
 
 def _cost(detector: PresentDetector) -> Cost:
     each = detector.cost.seconds / max(1, detector.cost.requests)
-    return Cost(1e6 * each, float(np.mean(detector.cost.state_bytes or [0])), 1e6 * each)
+    return Cost(1e6 * each, float(np.mean(detector.cost.state_bytes or [0])))
 
 
 def _counts(plans: Sequence[Plan], world: World) -> dict[str, int]:
