@@ -23,6 +23,7 @@ from detector.evaluation.traces import DAYS, Client
 Pace = Literal["whole", "window", "nightly", "drip"]
 SMALLEST, LARGEST = 5, 20_000  # requests of a benign account
 AROUND_BUDGET = (0.7, 1.3)  # nobody stops at a round number
+WINDOW = (np.log(0.7), np.log(12.0))  # days
 GROUP_SIZE, CLASS_SIZE = (2, 20), (10, 40)  # accounts
 VOLUME_SPREAD = 0.7  # of the logarithm of benign accounts' volumes around their client's
 
@@ -257,7 +258,7 @@ def _timing(rng: random.Random, paces: Paces, per_day: tuple[float, float] | Non
         length = max(0.5, min(float(DAYS), requests / rng.uniform(*per_day)))
         first = rng.uniform(0, DAYS - length)
         return Timing("whole", first, first + length, hour)
-    length = {"whole": rng.choice((28.0, 28.0, rng.uniform(10, 28))), "window": rng.uniform(1, 10),
+    length = {"whole": rng.choice((28.0, 28.0, rng.uniform(10, 28))), "window": np.exp(rng.uniform(*WINDOW)),
               "nightly": rng.choice((28.0, rng.uniform(5, 28))), "drip": rng.uniform(18, 28)}[pace]  # fmt: skip
     first = rng.uniform(0, DAYS - length)
     return Timing(pace, first, first + length, hour)

@@ -45,7 +45,7 @@ def test_a_giveaway_is_noticed(world: World, short: list[Plan], giveaway: str) -
 def test_the_simulator_gives_nothing_away(world: World) -> None:
     """Metadata, one single prompt, recurrence and the rest stay at or below 0.60 on prompts of our own."""
     audit = Audit()
-    for plan in world.plan(Size(600, 4, 300), 0):
+    for plan in world.plan(Size(600, 4, 400), 0):
         audit.see(simulate(plan, world))
     told = {finding.probe.name: str(finding.auc) for finding in audit.findings() if not finding.passed}
     assert told == {}
