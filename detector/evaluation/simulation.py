@@ -51,7 +51,8 @@ def account_line(plan: Plan) -> str:
 
 def simulate(plan: Plan, world: World) -> History:
     """Make an account's history; the same plan makes the same one."""
-    tenant = _tenant(plan, plan.corpus, plan.seed, _items(plan))
+    walk = plan.is_attack and world.strategy(plan.code).walk
+    tenant = _tenant(plan, plan.corpus, plan.seed, _items(plan), walk)
     asks = _asks(plan, tenant, world)
     times = _times(plan, np.random.default_rng(plan.seed))
     records: list[Record] = []
@@ -82,9 +83,8 @@ def _cover(plan: Plan, tenant: Tenant) -> Iterator[Ask]:
         yield replace(ask, cover=True)
 
 
-def _tenant(plan: Plan, corpus: Corpus, seed: int, items: list[Item]) -> Tenant:
+def _tenant(plan: Plan, corpus: Corpus, seed: int, items: list[Item], walk: bool = False) -> Tenant:
     rng = random.Random(seed)
-    walk = plan.code == "A3"
     pool = Pool(random.Random(plan.pool_seed + (plan.campaign.rank if plan.campaign else 0)), items, walk)
     return Tenant(rng, corpus, plan.client, plan.habits, pool)
 
