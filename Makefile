@@ -94,7 +94,7 @@ score: setup ## score a traffic file: FILE=….jsonl [ACCOUNTS=….jsonl] [DAILY
 	$(BIN)/spiritsafe detector score --json $(if $(DAILY),--daily) --config $$house/spiritsafe.toml
 
 .PHONY: bench-detection
-bench-detection: setup ## measure the detector: [DATA=folder of corpora] [QUICK=1]; report in evaluation/
+bench-detection: setup ## measure the detector: [DATA=folder of corpora] [QUICK=1]; report in build/evaluation/
 	$(BIN)/spiritsafe detector evaluate $(if $(DATA),--data "$(DATA)") $(if $(QUICK),--quick)
 
 .PHONY: bench-overhead

@@ -110,7 +110,7 @@ def thresholds(context: Context, catch: str | None) -> None:
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
-    default=Path("evaluation"),
+    default=Path("build/evaluation"),
     show_default=True,
     help="Where report.html and the simulated lake go; the lake is removed at the end.",
 )

@@ -88,5 +88,5 @@ def _naive_days(results: Results) -> Figure:
     chosen = [folds[code][0.01] for code in ("A1", "A3", "A6", "A7") if code in folds]
     if not chosen:
         return _plain(NONE)
-    # The mean of the four; its interval is the widest that theirs allow.
+    # The ends are means as well: wider than the mean's own interval, since the four vary apart.
     return Figure(*(float(np.nanmean([getattr(one, end) for one in chosen])) for end in ("value", "low", "high")))
