@@ -51,54 +51,70 @@ def html(results: Results) -> str:
 def text(results: Results) -> str:
     """Return the tables as text."""
     names = _names(results)
-    lines = [_world(results), "", "AGAINST THE TARGETS"]
-    lines += _table(
-        [[row.metric, str(row.figure), _bound(row.ship), _bound(row.aim), row.verdict] for row in targets(results)],
-        ("metric", "measured", "ship", "aim", ""),
-    )
+    run = [f"{name}: {value}" for name, value in _run(results)]
+    parts = [
+        [_world(results)], _target_lines(results), *_split_lines(results), _strategy_lines(results, names),
+        _group_lines(results, names), _alert_lines(results), _audit_lines(results), run,
+    ]  # fmt: skip
+    return "\n\n".join("\n".join(lines) for lines in parts)
+
+
+def _target_lines(results: Results) -> list[str]:
+    rows = [[row.metric, str(row.figure), _bound(row.ship), _bound(row.aim), row.verdict] for row in targets(results)]
+    return ["AGAINST THE TARGETS", *_table(rows, ("metric", "measured", "ship", "aim", ""))]
+
+
+def _split_lines(results: Results) -> Iterator[list[str]]:
+    heads = ("", "PR-AUC 0.5 %", "PR-AUC 0.1 %", "found at 1 %", "real FPR", "found at 0.1 %", "real FPR")
     for split in _splits(results):
-        lines += ["", split["name"].upper()]
-        lines += _table(
-            [
-                [row.contender, str(row.pr_auc[0.005]), str(row.pr_auc[0.001]), percent(row.detected[0.01]),
-                 percent(row.false_rate[0.01]), percent(row.detected[0.001]), percent(row.false_rate[0.001])]
-                for row in split["rows"]
-            ],
-            ("", "PR-AUC 0.5 %", "PR-AUC 0.1 %", "found at 1 %", "real FPR", "found at 0.1 %", "real FPR"),
-        )  # fmt: skip
-    lines += ["", "BY STRATEGY"]
-    lines += _table(
-        [
-            [row["name"], str(row["pr_auc"]), percent(row["days"]), percent(row["leak"].alerted),
-             str(row["leak"].requests), str(row["leak"].tokens)]
-            for row in _strategies(results, names)
-        ],
-        ("strategy", "PR-AUC", "days at 1 %", "alerted", "answers before", "tokens before"),
-    )  # fmt: skip
-    lines += ["", "BY LOOK-ALIKE, SIZE AND LANGUAGE: SHARE FLAGGED"]
+        rows = []
+        for row in split["rows"]:
+            precision = [str(row.pr_auc[prevalence]) for prevalence in (0.005, 0.001)]
+            rates = [percent(kind[rate]) for rate in (0.01, 0.001) for kind in (row.detected, row.false_rate)]
+            rows.append([row.contender, *precision, *rates])
+        yield [split["name"].upper(), *_table(rows, heads)]
+
+
+def _strategy_lines(results: Results, names: Mapping[str, str]) -> list[str]:
+    rows = []
+    for row in _strategies(results, names):
+        leak = row["leak"]
+        measured = [
+            str(row["pr_auc"]),
+            percent(row["days"]),
+            percent(leak.alerted),
+            str(leak.requests),
+            str(leak.tokens),
+        ]
+        rows.append([row["name"], *measured])
+    heads = ("strategy", "PR-AUC", "days at 1 %", "alerted", "answers before", "tokens before")
+    return ["BY STRATEGY", *_table(rows, heads)]
+
+
+def _group_lines(results: Results, names: Mapping[str, str]) -> list[str]:
     shipped = results.shipped()
     groups = [
         *((f"{name} {names.get(name, '')}".rstrip(), row) for name, row in shipped.look_alikes.items()),
         *shipped.by_size.items(),
         *shipped.by_language.items(),
     ]
-    lines += _table(
-        [[name, percent(figure), f"{count:,}"] for name, (figure, count) in groups], ("", "flagged", "accounts")
-    )
-    lines += ["", "ALERTS, BESIDE THE BASELINES"]
-    lines += _table(
-        [
-            [row.alerts_of, str(row.naive.requests), str(row.hard.requests),
-             *(percent(row.hydra.found[day]) for day in (2, 5, 14)), str(row.false_alerts), _worst(row)]
-            for row in results.operating
-        ],
-        ("alerts of", "naive", "hard", "hydra 2 d", "5 d", "14 d", "false / 1,000 d", "worst look-alike"),
-    )  # fmt: skip
-    lines += ["", "WHAT THE SIMULATOR GIVES AWAY"]
-    probes = map(_probe, results.audit)
-    lines += _table([[row["name"], row["auc"], row["words"]] for row in probes], ("probe", "AUC", ""))
-    lines += ["", *(f"{name}: {value}" for name, value in _run(results))]
-    return "\n".join(lines)
+    rows = [[name, percent(figure), f"{count:,}"] for name, (figure, count) in groups]
+    return ["BY LOOK-ALIKE, SIZE AND LANGUAGE: SHARE FLAGGED", *_table(rows, ("", "flagged", "accounts"))]
+
+
+def _alert_lines(results: Results) -> list[str]:
+    rows = []
+    for row in results.operating:
+        hydra = [percent(row.hydra.found[day]) for day in (2, 5, 14)]
+        measured = [str(row.naive.requests), str(row.hard.requests), *hydra, str(row.false_alerts), _worst(row)]
+        rows.append([row.alerts_of, *measured])
+    heads = ("alerts of", "naive", "hard", "hydra 2 d", "5 d", "14 d", "false / 1,000 d", "worst look-alike")
+    return ["ALERTS, BESIDE THE BASELINES", *_table(rows, heads)]
+
+
+def _audit_lines(results: Results) -> list[str]:
+    rows = [[row["name"], row["auc"], row["words"]] for row in map(_probe, results.audit)]
+    return ["WHAT THE SIMULATOR GIVES AWAY", *_table(rows, ("probe", "AUC", ""))]
 
 
 def document(results: Results) -> dict[str, Any]:
