@@ -71,23 +71,29 @@ def interval(values: Floats) -> Figure:
     return Figure(float(values[0]), float(low), float(high))
 
 
-def average_precision(scores: Floats, positive: Bools, weights: Floats, prevalence: float) -> float:
-    """Return the area under precision and recall (Davis, Goadrich 2006), ties as one step; NaN without both kinds."""
-    recall, precision = precision_recall(scores, positive, weights, prevalence)
-    return float("nan") if len(recall) == 0 else float(np.sum(np.diff(recall, prepend=0.0) * precision))
+class Ranking:
+    """Scores in order, so that resampled weights cost no sorting. Ties are one step."""
 
+    def __init__(self, scores: Floats, positive: Bools) -> None:
+        self._order = np.argsort(-scores, kind="stable")
+        ranked = scores[self._order]
+        self._truth = positive[self._order]
+        self._last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
 
-def precision_recall(scores: Floats, positive: Bools, weights: Floats, prevalence: float) -> tuple[Floats, Floats]:
-    """Return recall and precision at every threshold, the highest first; empty without both kinds."""
-    order = np.argsort(-scores, kind="stable")
-    ranked, truth, weight = scores[order], positive[order], weights[order]
-    found, raised = np.cumsum(weight * truth), np.cumsum(weight * ~truth)
-    if len(found) == 0 or found[-1] <= 0 or raised[-1] <= 0:
-        return np.zeros(0), np.zeros(0)
-    last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
-    recall, false_rate = found[last] / found[-1], raised[last] / raised[-1]
-    flagged = prevalence * recall + (1 - prevalence) * false_rate
-    return recall, prevalence * recall / np.maximum(flagged, 1e-300)
+    def precision_recall(self, weights: Floats, prevalence: float) -> tuple[Floats, Floats]:
+        """Return recall and precision at every threshold, the highest first; empty without both kinds."""
+        weight = weights[self._order]
+        found, raised = np.cumsum(weight * self._truth), np.cumsum(weight * ~self._truth)
+        if len(found) == 0 or found[-1] <= 0 or raised[-1] <= 0:
+            return np.zeros(0), np.zeros(0)
+        recall, false_rate = found[self._last] / found[-1], raised[self._last] / raised[-1]
+        flagged = prevalence * recall + (1 - prevalence) * false_rate
+        return recall, prevalence * recall / np.maximum(flagged, 1e-300)
+
+    def average_precision(self, weights: Floats, prevalence: float) -> float:
+        """Return the area under precision and recall (Davis and Goadrich 2006); NaN without both kinds."""
+        recall, precision = self.precision_recall(weights, prevalence)
+        return float("nan") if len(recall) == 0 else float(np.sum(np.diff(recall, prepend=0.0) * precision))
 
 
 def threshold_at(scores: Floats, false_rate: float) -> float:

@@ -13,8 +13,8 @@ from detector.evaluation.figures import (
     Bools,
     Figure,
     Floats,
+    Ranking,
     Resampling,
-    average_precision,
     interval,
     rate_above,
     threshold_at,
@@ -138,10 +138,8 @@ def _precision(judged: Judged, table: Table, prevalence: float) -> Floats:
     chosen &= ~table.attack | ((table.harvested > 0) & judged.fold.judged_days[None, :]).any(axis=1)
     weights = table.account_weights(chosen)
     rows = np.flatnonzero(chosen)
-    return _resampled(
-        table,
-        lambda many: average_precision(scores[rows], table.attack[rows], (weights * many)[rows], prevalence),
-    )
+    ranking = Ranking(scores[rows], table.attack[rows])
+    return _resampled(table, lambda many: ranking.average_precision((weights * many)[rows], prevalence))
 
 
 def _days(judged: Judged, table: Table, days: Bools, rate: float) -> Floats:

@@ -19,7 +19,7 @@ from detector.evaluation.corpora import load_corpora
 from detector.evaluation.figures import (
     Figure,
     Floats,
-    precision_recall,
+    Ranking,
 )
 from detector.evaluation.measuring import PREVALENCES, Judged, SplitFigures, Table, figures_of, judge
 from detector.evaluation.operating import (
@@ -237,7 +237,7 @@ def _operating(contender: str, name: str, campaigns: Campaigns, found: HeldOut, 
 def _curve(found: HeldOut, table: Table) -> tuple[Floats, Floats]:
     rows = np.flatnonzero(~np.isnan(found.peak))
     weights = table.account_weights(~np.isnan(found.peak))
-    return precision_recall(found.peak[rows], table.attack[rows], weights[rows], PREVALENCES[0])
+    return Ranking(found.peak[rows], table.attack[rows]).precision_recall(weights[rows], PREVALENCES[0])
 
 
 def _cost(detector: PresentDetector) -> Cost:

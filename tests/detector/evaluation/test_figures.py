@@ -7,8 +7,8 @@ import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from detector.evaluation.figures import (
+    Ranking,
     Resampling,
-    average_precision,
     brier_skill,
     calibration_slope,
     roc_auc,
@@ -28,7 +28,7 @@ def test_average_precision_and_auc_are_scikit_learns_with_prevalence_as_a_weight
     scores, truth = _scored()
     prevalence = 0.005
     weights = np.where(truth, prevalence / truth.sum(), (1 - prevalence) / (~truth).sum())
-    ours = average_precision(scores, truth, np.ones(len(scores)), prevalence)
+    ours = Ranking(scores, truth).average_precision(np.ones(len(scores)), prevalence)
     assert ours == pytest.approx(average_precision_score(truth, scores, sample_weight=weights))
     assert roc_auc(scores, truth, weights) == pytest.approx(roc_auc_score(truth, scores, sample_weight=weights))
 
@@ -36,7 +36,7 @@ def test_average_precision_and_auc_are_scikit_learns_with_prevalence_as_a_weight
 def test_one_kind_alone_has_no_figure() -> None:
     """Without both kinds there is nothing to measure, and no exception either."""
     scores = np.arange(5.0)
-    assert np.isnan(average_precision(scores, np.ones(5, bool), np.ones(5), 0.005))
+    assert np.isnan(Ranking(scores, np.ones(5, bool)).average_precision(np.ones(5), 0.005))
     assert np.isnan(roc_auc(scores, np.zeros(5, bool), np.ones(5)))
 
 
