@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || echo python3)
 ONCE ?=
 REAL ?=
 BIN := .venv/bin
-QUICK := not slow and not browser and not prometheus and not postgresql
+UNIT := not slow and not browser and not prometheus and not postgresql
 
 export PYTHON
 # Without bytecode every process of every test compiles all of it again.
@@ -79,7 +79,7 @@ lint: setup ## style, types and import rules
 
 .PHONY: check
 check: lint ## lint and the unit tests: under a minute, no models
-	$(BIN)/pytest -q -m "$(QUICK)" -n 3 --dist loadfile --hypothesis-profile quick
+	$(BIN)/pytest -q -m "$(UNIT)" -n 3 --dist loadfile --hypothesis-profile quick
 
 .PHONY: test
 test: setup-all ## every test, with real models, training, browser and Prometheus
@@ -88,6 +88,19 @@ test: setup-all ## every test, with real models, training, browser and Prometheu
 .PHONY: bench-endurance
 bench-endurance: setup ## half an hour under load while processes are killed: nothing lost, nothing doubled, memory flat
 	$(BIN)/python -m benchmarks.endurance
+
+.PHONY: score
+score: setup ## score a traffic file: FILE=….jsonl [ACCOUNTS=….jsonl] [DAILY=1]; JSON on stdout
+	@test -n "$(FILE)" || { echo "FILE is missing: make score FILE=traffic.jsonl [ACCOUNTS=accounts.jsonl] [DAILY=1]" >&2; exit 2; }
+	@house=$$(mktemp -d) && trap 'rm -rf "$$house"' EXIT && \
+	printf 'data_dir = "%s/data"\n[[models]]\nname = "teacher"\nbackends = ["http://127.0.0.1:9"]\n' "$$house" > $$house/spiritsafe.toml && \
+	if [ -n "$(ACCOUNTS)" ]; then $(BIN)/spiritsafe accounts import "$(ACCOUNTS)" --config $$house/spiritsafe.toml >&2; fi && \
+	$(BIN)/spiritsafe traffic import "$(FILE)" --config $$house/spiritsafe.toml >&2 && \
+	$(BIN)/spiritsafe detector score --json $(if $(DAILY),--daily) --config $$house/spiritsafe.toml
+
+.PHONY: bench-detection
+bench-detection: setup ## measure the detector: [DATA=folder of corpora] [QUICK=1]; report in build/evaluation/
+	$(BIN)/spiritsafe detector evaluate $(if $(DATA),--data "$(DATA)") $(if $(QUICK),--quick)
 
 .PHONY: bench-overhead
 bench-overhead: setup setup-peers ## CPU of requests and of streams beside the peers' (needs nginx)
