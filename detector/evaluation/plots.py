@@ -68,7 +68,7 @@ def leak_plot(leaks: Mapping[str, Sequence[tuple[float, bool]]], names: Mapping[
 def bar_plot(rows: Mapping[str, tuple[Figure, int]], names: Mapping[str, str], goal: float) -> str:
     """Draw shares as bars with intervals and counts, the largest first; a line marks the goal."""
     ordered = sorted(rows.items(), key=lambda each: -_known(each[1][0].value))
-    row, left, right = 24, 215, WIDTH - 70
+    row, left, right = 24, 275, WIDTH - 70
     height = TOP + row * len(ordered) + BOTTOM
     most = max([0.1, *(max(_known(figure.value), _known(figure.high)) for figure, _ in rows.values())])
     scale = (right - left) / most
