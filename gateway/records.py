@@ -141,9 +141,8 @@ def _add_from_wire(record: dict[str, Any], wire: dict[str, Any]) -> None:
     request = InferenceRequest(record["endpoint"], b"", body, record["model_requested"], bool(body.get("stream")))
     _add_request(record, request, with_text=True)
     record[dialect.text] = request.subject[dialect.text]
-    skeleton = request.form_skeleton
-    if skeleton is not None:
-        record["fingerprint"] = {"skeleton": skeleton}
+    if "fingerprint" not in record and request.form_skeleton is not None:
+        record["fingerprint"] = {"skeleton": request.form_skeleton}
     if "answer" in wire:
         answer = dialect.answer()
         answer.add_whole(wire["answer"])

@@ -115,6 +115,9 @@ def _known(data: bytes, call: Call, handler: Handler) -> _Known | None:
     return _Known(data[: found.start(1)], data[found.end(1) : end], head, handler) if found is not None else None
 
 
+_LONGEST_NAME = 64  # of a header whose lower-case form is remembered
+
+
 @lru_cache(maxsize=1024)
 def _lower(name: bytes) -> bytes:
     return name.lower()
@@ -233,7 +236,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header."""
-        self.headers.append((_lower(name), value))
+        self.headers.append((_lower(name) if len(name) <= _LONGEST_NAME else name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """Make a call of a request for the data plane; leave any other to uvicorn."""
@@ -246,7 +249,7 @@ class GatewayProtocol(HttpToolsProtocol):
             super().on_message_begin()  # makes the scope, which no call needs
             self.url = url
             self.headers += headers
-            self.expect_100_continue = (b"expect", b"100-continue") in headers
+            self.expect_100_continue = any(n == b"expect" and v.lower() == b"100-continue" for n, v in headers)
             super().on_headers_complete()
             return
         keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive() and not self._parting
@@ -313,7 +316,7 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._queue:
             cycle, handler = self._queue.pop()
             if isinstance(cycle, Call):
-                self.loop.call_soon(self._start, cycle, handler)  # not from here: there may be any number of them
+                self.loop.call_soon(self._start_next, cycle, handler)  # not from here: there may be any number of them
             else:
                 self._start_asgi_task(cast(RequestResponseCycle, cycle), handler)
         else:
@@ -329,6 +332,10 @@ class GatewayProtocol(HttpToolsProtocol):
     def _has_whole_body(self) -> bool:
         call = self._reading()
         return not self.cycle.more_body if call is None else call.body_complete
+
+    def _start_next(self, call: Call, handler: Handler) -> None:
+        if not self.transport.is_closing():  # its client may have left meanwhile
+            self._start(call, handler)
 
     def _start(self, call: Call, handler: Handler) -> None:
         self._current = call

@@ -9,33 +9,20 @@ import pytest
 
 from gateway.authentication import authenticate
 from gateway.errors import Unauthenticated
-from gateway.ledger import accounts, keys
+from gateway.ledger import keys
 from gateway.ledger.control import load
 from gateway.ledger.database import Database
 from gateway.ledger.identifiers import now
 from gateway.protocol.head import Head
-from tests.control_plane import fresh
-
-SECRET = b"s" * 32
+from tests.gateway.keyed import SECRET, furnished, head, make_key
 
 
 @pytest.fixture
 def database(control_url: str) -> Iterator[Database]:
     """A control plane with one account."""
-    database = fresh(control_url)
-    with database.write() as connection:
-        accounts.create(connection, accounts.new("acme"), "test")
+    database = furnished(control_url)
     yield database
     database.close()
-
-
-def make_key(database: Database) -> tuple[keys.Key, str]:
-    with database.write() as connection:
-        return keys.create(connection, SECRET, "acme", "test")
-
-
-def head(value: str) -> Head:
-    return Head(b"/v1/chat/completions", [(b"authorization", value.encode())])
 
 
 def test_a_key_names_its_account(database: Database) -> None:

@@ -12,23 +12,13 @@ import sqlalchemy as sa
 
 from gateway.authentication import ControlFollower, authenticate
 from gateway.errors import NoControlState, Unauthenticated
-from gateway.ledger import accounts, keys, watching
+from gateway.ledger import keys, watching
 from gateway.ledger.control import ControlState
 from gateway.ledger.database import Database
 from gateway.ledger.identifiers import now
-from gateway.protocol.head import Head
 from tests.control_plane import fresh
+from tests.gateway.keyed import SECRET, furnished, head, make_key
 from tests.postgresql import PostgresServer
-
-SECRET = b"s" * 32
-
-
-def furnished(url: str) -> Database:
-    """Open a control plane with one account."""
-    database = fresh(url)
-    with database.write() as connection:
-        accounts.create(connection, accounts.new("acme"), "test")
-    return database
 
 
 @pytest.fixture
@@ -37,15 +27,6 @@ def database(control_url: str) -> Iterator[Database]:
     database = furnished(control_url)
     yield database
     database.close()
-
-
-def make_key(database: Database) -> tuple[keys.Key, str]:
-    with database.write() as connection:
-        return keys.create(connection, SECRET, "acme", "test")
-
-
-def head(value: str) -> Head:
-    return Head(b"/v1/chat/completions", [(b"authorization", value.encode())])
 
 
 def follower(database: Database, max_age_s: float = 300.0) -> ControlFollower:
