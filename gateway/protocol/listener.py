@@ -103,16 +103,13 @@ def _known(data: bytes, call: Call, handler: Handler) -> _Known | None:
     end = data.find(b"\r\n\r\n") + 4
     if not 4 < end <= _LONGEST_KNOWN or not call.keep_alive or any(name in head.headers for name in _UNKNOWABLE):
         return None
-    lengths = _LENGTH.findall(data, 0, end)
+    lengths = list(_LENGTH.finditer(data, 0, end))
     # As many lines as headers, and the request's and an empty one: so the head ends where it seems to.
-    if (
-        len(lengths) != 1
-        or head.names.count(b"content-length") != 1
-        or data.count(b"\n", 0, end) != len(head.names) + 2
-    ):
+    whole = data.count(b"\n", 0, end) == len(head.names) + 2
+    if not whole or len(lengths) != 1 or head.names.count(b"content-length") != 1:
         return None
-    found = _LENGTH.search(data, 0, end)
-    return _Known(data[: found.start(1)], data[found.end(1) : end], head, handler) if found is not None else None
+    start, stop = lengths[0].span(1)
+    return _Known(data[:start], data[stop:end], head, handler)
 
 
 _LONGEST_NAME = 64  # of a header whose lower-case form is remembered
