@@ -59,7 +59,7 @@ from gateway.settings import Settings, SettingsError, load_settings
 
 PUBLISH_S = 1.0
 MODELS = b"/v1/models"
-YOUNG = 20_000  # new objects until cycles among them are looked for; with Python's 700 a busy worker did little else
+YOUNG = 20_000  # new objects until cycles among them are looked for; Python's 700 cost a busy worker up to a seventh
 GRACE_S = 10  # more than any answer under way may take when the worker is told to stop
 
 logger = logging.getLogger(__name__)

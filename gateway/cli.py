@@ -28,6 +28,8 @@ BUILT_IN = {
     "accounts": ("gateway.commands.accounts:accounts", "Create, list and import accounts."),
     "keys": ("gateway.commands.keys:keys", "Create, list, rotate, expire and revoke API keys."),
     "backup": ("gateway.commands.backup:backup", "Copy the control plane and the secret."),
+    "restore": ("gateway.commands.backup:restore", "Put a backup in the place of the control plane."),
+    "audit": ("gateway.commands.audit:audit", "List and verify what was done, by whom and why."),
     "limits": ("gateway.commands.limits:limits", "Set, list and clear what accounts, keys and models may use."),
     "models": ("gateway.commands.models:models", "List, promote and roll back models."),
     "config": ("gateway.commands.config:config", "Have the running gateway take over a changed settings file."),

@@ -16,7 +16,7 @@ from gateway.protocol.exchange import Exchange
 from gateway.protocol.origin import ClientOrigin
 from gateway.records import client_of, cost_of, final_record, start_record, was_answered
 
-REOPEN_S = 1.0
+REOPEN_S = 0.2  # soon: the ingester holds the slot of a dead worker for a moment, to say so
 BYTES_PER_TOKEN = 4  # of a prompt, where nothing better is known
 
 logger = logging.getLogger(__name__)

@@ -48,6 +48,7 @@ def start_record(exchange: Exchange) -> dict[str, Any]:
         record["model_requested"] = request.model
     if route is not None:
         record["route"] = route.decision
+    _add_extra(record, exchange)
     return record
 
 
@@ -81,7 +82,6 @@ def final_record(
         record["usage"] = usage
     if exchange.preferences.tags:
         record["tags"] = exchange.preferences.tags
-    _add_extra(record, exchange)
     if request is not None:
         if keep_text:
             _add_wire(record, exchange, request)
@@ -141,9 +141,8 @@ def _add_from_wire(record: dict[str, Any], wire: dict[str, Any]) -> None:
     request = InferenceRequest(record["endpoint"], b"", body, record["model_requested"], bool(body.get("stream")))
     _add_request(record, request, with_text=True)
     record[dialect.text] = request.subject[dialect.text]
-    skeleton = request.form_skeleton
-    if skeleton is not None:
-        record["fingerprint"] = {"skeleton": skeleton}
+    if "fingerprint" not in record and request.form_skeleton is not None:
+        record["fingerprint"] = {"skeleton": request.form_skeleton}
     if "answer" in wire:
         answer = dialect.answer()
         answer.add_whole(wire["answer"])

@@ -198,7 +198,7 @@ class Settings:
     """All of `spiritsafe.toml`; `file` is where it was read from, or would be written to."""
 
     data_dir: Path = Path("spiritsafe-data")
-    database: str = ""  # SQLAlchemy URL of the control plane; empty: SQLite in data_dir
+    database: str = field(default="", repr=False)  # the control plane's address; empty: SQLite in data_dir
     models: tuple[ModelSettings, ...] = ()
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     limits: LimitsSettings = field(default_factory=LimitsSettings)
@@ -439,6 +439,9 @@ def _check_backends(model: ModelSettings, section: str, place: _Place) -> None:
 
 
 def _check_ranges(settings: Settings, place: _Place) -> None:
+    if settings.database and not re.match(r"sqlite:///|postgresql\+psycopg://", settings.database):
+        # Not quoted: an address may hold a password.
+        raise place.error("", "database", "is no address: write postgresql+psycopg://USER@HOST/NAME, or leave it out")
     for section, item in (("gateway", settings.gateway), ("operator", settings.operator)):
         if not 0 <= item.port <= 65535:
             raise place.error(section, "port", f"is {item.port}; a port is between 1 and 65535 (0: any free one)")

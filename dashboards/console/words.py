@@ -125,6 +125,7 @@ DEEDS = {
     "alert.suspend": "confirmed the alert and suspended",
     "consent.grant": "recorded consent to training",
     "consent.withdraw": "recorded the withdrawal of consent",
+    "control.restore": "restored a backup",
     "enforce.clear": "cleared what was in force",
     "enforce.divert": "put a diversion in force",
     "enforce.suspend": "put a suspension in force",

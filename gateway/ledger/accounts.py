@@ -46,7 +46,8 @@ def create(connection: sa.Connection, account: Account, actor: str) -> Account:
     if find(connection, account.name) is not None:
         raise AlreadyExists(f"account {account.name!r} exists already: choose another name, or create a key for it")
     connection.execute(sa.insert(table).values(**vars(account)))
-    audit.record(connection, actor, "account.create", account.name, tier=account.tier, operator=account.operator)
+    after = {"tier": account.tier, "operator": account.operator}
+    audit.record(connection, actor, "account.create", account.name, after=after)
     return account
 
 
