@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from gateway.ledger.content import text_of
-from gateway.ledger.fingerprint import embedding, minhash
+from gateway.ledger.fingerprint import signature
 from gateway.ledger.identifiers import rfc3339_of
 from gateway.protocol.dialects import DIALECTS
 from gateway.protocol.exchange import Exchange
@@ -20,6 +20,7 @@ from gateway.protocol.head import Head
 from gateway.protocol.requests import InferenceRequest, tool_names
 
 WIRE = "wire"
+_SIGNATURE = ("minhash", "embedding")
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +96,9 @@ def complete(record: dict[str, Any]) -> dict[str, Any]:
     """Return the documented form of a record as the spool has it."""
     wire = record.get(WIRE)
     if wire is None:
-        return record
+        spelt = record.get("fingerprint", {})
+        read = {name: bytes.fromhex(spelt[name]) for name in _SIGNATURE if isinstance(spelt.get(name), str)}
+        return {**record, "fingerprint": {**spelt, **read}} if read else record
     made = {name: value for name, value in record.items() if name != WIRE}
     try:
         _add_from_wire(made, wire)
@@ -167,9 +170,8 @@ def _add_request(record: dict[str, Any], request: InferenceRequest, with_text: b
 
 
 def _fingerprint(request: InferenceRequest) -> dict[str, Any]:
-    """Make now what is made of text later, for a text that goes no further."""
-    text = text_of(request.subject)
-    made = {"minhash": minhash(text).tolist(), "embedding": embedding(text).tolist()}
+    """Make now what is made of text later, for a text that goes no further; bytes are spelt in hexadecimal."""
+    made = {name: value.hex() for name, value in signature(text_of(request.subject)).items()}
     return {"skeleton": request.skeleton} | made
 
 

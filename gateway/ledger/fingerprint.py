@@ -14,7 +14,8 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ EMBEDDING_SIZE = 128
 SHINGLE = 3
 # Longer texts are read at both ends only, so that a huge prompt can't hold up its worker.
 LONGEST = 20_000
+_AT_ONCE = 32_768  # bytes of texts: few calls of numpy for each of them, and what it works on stays in a core's cache
 
 # A word is a run of letters, digits, underscores and bytes of non-ASCII characters; all else is a space.
 _WORD_LETTERS = bytes(b if b >= 128 or chr(b).isalnum() or b == ord("_") else ord(" ") for b in range(256))
@@ -49,18 +51,18 @@ def task_skeleton(endpoint: str, body: Mapping[str, Any]) -> str:
     and vLLM's structured output fields: whatever a program writes once and sends with every request of a task.
     """
     form = {name: body[name] for name in body if name in _FORMAT_FIELDS or name.startswith("guided_")}
-    parts = {
-        "endpoint": endpoint,
-        "system": _system_texts(body),
-        "tools": body.get("tools") or None,
-        "form": {name: value for name, value in form.items() if value is not None},
-    }
-    return _hash(parts, 16)
+    form = {name: value for name, value in form.items() if value is not None}
+    system = ",".join(map(_CANONICAL.encode, _system_texts(body)))
+    tools = _CANONICAL.encode(body["tools"]) if body.get("tools") else "null"
+    made = _CANONICAL.encode(form) if form else "{}"
+    return _hash(f'{{"endpoint":{_CANONICAL.encode(endpoint)},"form":{made},"system":[{system}],"tools":{tools}}}')
 
 
 def minhash(text: str) -> NDArray[np.uint32]:
     """Return the MinHash signature of a text's word 3-shingles: uint32, shape (64,); its maximum without any words."""
-    return _minhash(_word_hashes(_letters(text)))
+    letters = [_letters(text)]
+    minima: NDArray[np.uint32] = _minhashes(*_word_hashes(letters))[0]
+    return minima
 
 
 def embedding(text: str) -> NDArray[np.int8]:
@@ -69,8 +71,16 @@ def embedding(text: str) -> NDArray[np.int8]:
     Features are words (weight 2) and the byte 3- and 5-grams of the lower-cased text (weight 1). A text without
     features is the zero vector.
     """
-    letters = _letters(text)
-    return _embedding(letters, _word_hashes(letters))
+    letters = [_letters(text)]
+    vector: NDArray[np.int8] = _embeddings(letters, *_word_hashes(letters))[0]
+    return vector
+
+
+def signature(text: str) -> dict[str, bytes]:
+    """Return both of them, `minhash` and `embedding`, in the bytes that the lake keeps."""
+    made: dict[str, bytes] = {}
+    _sign([(made, _letters(text))])
+    return made
 
 
 def conversation(record: Mapping[str, Any]) -> str | None:
@@ -78,24 +88,50 @@ def conversation(record: Mapping[str, Any]) -> str | None:
     metadata = record.get("metadata")
     named = metadata.get("conversation") if isinstance(metadata, dict) else None
     first = named or _first_user_text(record)
-    return _hash([record.get("account"), first], 16) if first else None
+    return _hash(f"[{_CANONICAL.encode(record.get('account'))},{_CANONICAL.encode(first)}]") if first else None
 
 
 def complete(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the record with what its fingerprint lacks and its text allows, in the bytes that the lake keeps."""
-    known = record.get("fingerprint")
-    fingerprint = dict(known) if isinstance(known, dict) else {}
-    text = text_of(record)
-    if text and (fingerprint.get("minhash") is None or fingerprint.get("embedding") is None):
-        letters = _letters(text)
-        words = _word_hashes(letters)
-        made = {"minhash": _minhash(words).tobytes(), "embedding": _embedding(letters, words).tobytes()}
-        fingerprint |= {name: value for name, value in made.items() if fingerprint.get(name) is None}
-    if fingerprint.get("skeleton") is None and ("messages" in record or "prompt" in record):
-        fingerprint["skeleton"] = _skeleton_of(record)
-    if fingerprint.get("conversation") is None:
-        fingerprint["conversation"] = conversation(record)
-    return {**record, "fingerprint": fingerprint}
+    return complete_all([record])[0]
+
+
+def complete_all(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Complete many records at once, which takes a third of the time that one after the other does."""
+    made: list[dict[str, Any]] = []
+    wanting: list[tuple[dict[str, Any], bytes]] = []
+    size = 0
+    for record in records:
+        known = record.get("fingerprint")
+        fingerprint = dict(known) if isinstance(known, dict) else {}
+        made.append({**record, "fingerprint": fingerprint})
+        if "messages" in record or "prompt" in record:
+            text = text_of(record)
+            if text and (fingerprint.get("minhash") is None or fingerprint.get("embedding") is None):
+                wanting.append((fingerprint, _letters(text)))
+                size += len(wanting[-1][1])
+            if fingerprint.get("skeleton") is None:
+                fingerprint["skeleton"] = _skeleton_of(record)
+        if fingerprint.get("conversation") is None:
+            fingerprint["conversation"] = conversation(record)
+        if size >= _AT_ONCE:
+            _sign(wanting)
+            wanting, size = [], 0
+    _sign(wanting)
+    return made
+
+
+def _sign(wanting: Sequence[tuple[dict[str, Any], bytes]]) -> None:
+    """Give each fingerprint what it lacks of the MinHash and the embedding of its text."""
+    if not wanting:
+        return
+    letters = [text for _fingerprint, text in wanting]
+    words, counts = _word_hashes(letters)
+    signatures = zip(_minhashes(words, counts), _embeddings(letters, words, counts), strict=True)
+    for (fingerprint, _text), (minima, vector) in zip(wanting, signatures, strict=True):
+        for name, value in (("minhash", minima), ("embedding", vector)):
+            if fingerprint.get(name) is None:
+                fingerprint[name] = value.tobytes()
 
 
 def _skeleton_of(record: Mapping[str, Any]) -> str:
@@ -123,8 +159,8 @@ def _first_user_text(record: Mapping[str, Any]) -> str:
     return content_text(record.get("prompt"))
 
 
-def _hash(value: object, size: int) -> str:
-    return hashlib.blake2b(_CANONICAL.encode(value).encode(), digest_size=size).hexdigest()
+def _hash(canonical: str) -> str:
+    return hashlib.blake2b(canonical.encode(), digest_size=16).hexdigest()
 
 
 def _letters(text: str) -> bytes:
@@ -132,38 +168,50 @@ def _letters(text: str) -> bytes:
     return clipped.lower().encode("utf-8", "replace")
 
 
-def _word_hashes(letters: bytes) -> NDArray[np.uint64]:
-    words = letters.translate(_WORD_LETTERS).split()
-    return np.fromiter(map(zlib.crc32, words), np.uint64, len(words))
+def _word_hashes(letters: Sequence[bytes]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Return the hashes of the words of all texts, one after the other, and how many each text has."""
+    words = [text.translate(_WORD_LETTERS).split() for text in letters]
+    counts = np.fromiter(map(len, words), np.int64, len(words))
+    return np.fromiter(map(zlib.crc32, chain.from_iterable(words)), np.uint64, int(counts.sum())), counts
 
 
-def _minhash(words: NDArray[np.uint64]) -> NDArray[np.uint32]:
-    if words.size == 0:
-        return np.full(MINHASH_SIZE, 2**32 - 1, np.uint32)
-    shingles = np.zeros(max(1, words.size - SHINGLE + 1), np.uint64)
-    for position in range(min(SHINGLE, words.size)):
-        shingles = shingles * _ODD + words[position : position + shingles.size]
+def _minhashes(words: NDArray[np.uint64], counts: NDArray[np.int64]) -> NDArray[np.uint32]:
+    """Return uint32, shape (texts, 64)."""
+    short = np.maximum(SHINGLE - counts, 0)
+    if short.any():  # One or two words are one shingle, of what there is: zeros before them leave it as it is.
+        words = np.insert(words, np.repeat(np.cumsum(counts) - counts, short), 0)
+    shingles = (words[:-2] * _ODD + words[1:-1]) * _ODD + words[2:]
     shingles ^= shingles >> np.uint64(29)
-    minima: NDArray[np.uint64] = (shingles[:, None] * _MULTIPLIERS + _ADDENDS).min(axis=0)
-    return (minima >> np.uint64(32)).astype(np.uint32)
+    hashed = _MULTIPLIERS[:, None] * shingles
+    hashed += _ADDENDS[:, None]
+    # From each text's first shingle to its last, and, passed over, what reaches into the next text.
+    ends = np.cumsum(counts + short)
+    bounds = np.stack((ends - counts - short, ends - SHINGLE + 1), axis=1).ravel()[:-1]
+    minima = np.minimum.reduceat(hashed, bounds, axis=1)[:, ::2]
+    minima[:, counts == 0] = 2**64 - 1
+    return (minima.T >> np.uint64(32)).astype(np.uint32)
 
 
-def _embedding(letters: bytes, words: NDArray[np.uint64]) -> NDArray[np.int8]:
-    single = np.frombuffer(letters, np.uint8).astype(np.uint64)
-    features = np.concatenate((words, _byte_ngrams(single, 3), _byte_ngrams(single, 5)))
-    mixed = (features * _ODD) >> np.uint64(40)
-    signs = np.where(mixed & np.uint64(1 << 20), 1.0, -1.0)
-    signs[: words.size] *= 2
-    totals = np.bincount((mixed & np.uint64(EMBEDDING_SIZE - 1)).astype(np.int64), signs, EMBEDDING_SIZE)
+def _embeddings(letters: Sequence[bytes], words: NDArray[np.uint64], counts: NDArray[np.int64]) -> NDArray[np.int8]:
+    """Return int8, shape (texts, 128)."""
+    texts = np.arange(len(letters)) * (2 * EMBEDDING_SIZE)
+    owners = np.repeat(texts, np.fromiter(map(len, letters), np.int64, len(letters)))
+    single = np.frombuffer(b"".join(letters), np.uint8).astype(np.uint64)
+    pairs = (single[:-1] << np.uint64(8)) | single[1:]
+    threes = (pairs[:-1] << np.uint64(8)) | single[2:]
+    fives = (threes[:-2] << np.uint64(16)) | pairs[3:]
+    features, owned = [words, words], [np.repeat(texts, counts)] * 2
+    for length, grams in ((3, threes), (5, fives)):
+        inside = owners[: grams.size] == owners[length - 1 :]  # and not across the border of two texts
+        # The length is part of the gram, so that 3- and 5-grams never meet.
+        features.append(grams[inside] | np.uint64(length << (8 * length)))
+        owned.append(owners[: grams.size][inside])
+    mixed = np.concatenate(features) * _ODD
+    buckets = ((mixed >> np.uint64(40)) & np.uint64(EMBEDDING_SIZE - 1)) | ((mixed >> np.uint64(53)) & np.uint64(128))
+    places = buckets.astype(np.int64) + np.concatenate(owned)
+    found = np.bincount(places, minlength=texts.size * 2 * EMBEDDING_SIZE).reshape(-1, 2, EMBEDDING_SIZE)
+    totals = found[:, 1] - found[:, 0]
     # A frequent gram counts by its root: otherwise spaces and articles are all that two texts have in common.
     damped = np.sign(totals) * np.sqrt(np.abs(totals))
-    largest = np.abs(damped).max()
-    return np.rint(damped * (127 / largest)).astype(np.int8) if largest > 0 else np.zeros(EMBEDDING_SIZE, np.int8)
-
-
-def _byte_ngrams(letters: NDArray[np.uint64], length: int) -> NDArray[np.uint64]:
-    count = max(0, letters.size - length + 1)
-    grams = np.full(count, length, np.uint64)  # The length is part of the gram, so that 3- and 5-grams never meet.
-    for position in range(length):
-        grams = (grams << np.uint64(8)) | letters[position : position + count]
-    return grams
+    largest = np.abs(damped).max(axis=1, keepdims=True)
+    return np.rint(damped * (127 / np.where(largest > 0, largest, 1))).astype(np.int8)

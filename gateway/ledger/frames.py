@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import google_crc32c
 import orjson
@@ -20,6 +19,8 @@ import orjson
 MAGIC = b"SpF2"
 _HEADER = struct.Struct("<4sII")
 _NUMBERS = struct.Struct("<BQQ")
+_BOTH = struct.Struct("<4sIIBQQ")
+_BLOCK = 8 * 1024 * 1024  # is read at once, or more where a frame is longer
 
 
 class Kind(IntEnum):
@@ -31,8 +32,10 @@ class Kind(IntEnum):
     DAMAGED = 3
 
 
-@dataclass(frozen=True)
-class Frame:
+_KINDS = tuple(Kind)
+
+
+class Frame(NamedTuple):
     """One frame of a segment; `end` is the offset behind it.
 
     A HEAD's record is {format, opened, pid, time}: with `opened` a new writer took over, so every request that was
@@ -51,20 +54,24 @@ def read_segment(path: Path, offset: int = 0) -> Iterator[Frame]:
 
     It stops at the last whole frame: what lies behind it is being written, or was torn off when the writer died.
     """
+    size = _BLOCK
     with path.open("rb") as file:
-        file.seek(offset)
-        data = file.read()
-    position = 0
-    while position < len(data):
-        frame = _decode(data, position, offset)
-        if frame is None:
-            start, position = position, _next_frame(data, position, offset)
-            if position < 0:
-                return
-            yield Frame(Kind.DAMAGED, 0, 0, {"bytes": position - start, "at": offset + start}, offset + position)
-            continue
-        yield frame
-        position = frame.end - offset
+        while True:
+            file.seek(offset)
+            data = file.read(size)
+            position = 0
+            while (frame := _decode(data, position, offset)) is not None:
+                yield frame
+                position = frame.end - offset
+            if position == 0 and len(data) == size:
+                size *= 2  # before a frame is called damaged, all that could be the rest of it is read
+                continue
+            if position == 0:
+                position = _next_frame(data, offset)
+                if position < 0:
+                    return
+                yield Frame(Kind.DAMAGED, 0, 0, {"bytes": position, "at": offset}, offset + position)
+            offset, size = offset + position, _BLOCK
 
 
 def encode(kind: Kind, frame: int, number: int, record: Mapping[str, Any]) -> bytes:
@@ -83,23 +90,22 @@ def _plain(value: object) -> object:
 
 
 def _decode(data: bytes, position: int, offset: int) -> Frame | None:
-    start = position + _HEADER.size
-    if start > len(data):
+    start, text = position + _HEADER.size, position + _BOTH.size
+    if text > len(data):
         return None
-    magic, length, checksum = _HEADER.unpack_from(data, position)
-    payload = data[start : start + length]
-    if magic != MAGIC or len(payload) < max(length, _NUMBERS.size) or google_crc32c.value(payload) != checksum:
+    magic, length, checksum, kind, frame, number = _BOTH.unpack_from(data, position)
+    end = start + length
+    if magic != MAGIC or not text <= end <= len(data) or google_crc32c.value(data[start:end]) != checksum:
         return None
-    kind, frame, number = _NUMBERS.unpack_from(payload)
-    text = payload[_NUMBERS.size :]
     try:
-        record = json.loads(text) if text.startswith(b" ") else orjson.loads(text)
-    except (ValueError, RecursionError):
+        record = json.loads(data[text:end]) if data[text : text + 1] == b" " else orjson.loads(data[text:end])
+        return Frame(_KINDS[kind], frame, number, record, offset + end)
+    except (ValueError, IndexError, RecursionError):
         return None  # one record that nobody can read must not hold up all that follow
-    return Frame(Kind(kind), frame, number, record, offset + start + length)
 
 
-def _next_frame(data: bytes, position: int, offset: int) -> int:
+def _next_frame(data: bytes, offset: int) -> int:
+    position = 0
     while (position := data.find(MAGIC, position + 1)) >= 0:
         if _decode(data, position, offset) is not None:
             return position

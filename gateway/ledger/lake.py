@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Schema, Transaction, WriterProperties, write_deltalake
+from deltalake import ColumnProperties, CommitProperties, DeltaTable, Schema, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import DeltaError
 
 from gateway.ledger.errors import LedgerError
@@ -55,7 +55,16 @@ _CONFIGURATION: dict[str, str | None] = {
     "delta.dataSkippingStatsColumns": "id,time,account,spool_number,lake_version",
 }
 _PARQUET_END = b"PAR1"  # A file whose size reached the disk before its bytes did ends with zeros instead.
-_ENCODING = WriterProperties(compression="ZSTD", compression_level=1)
+# Where nearly every value is another one, a dictionary of them is work for nothing.
+_DISTINCT = (
+    *("id", "time", "messages", "prompt", "response", "latency_ms", "time_to_first_token_ms", "overhead_ms"),
+    *("minhash", "embedding", "conversation", "spool_number", ROW_HASH),
+)
+_ENCODING = WriterProperties(
+    compression="ZSTD",
+    compression_level=1,
+    column_properties=dict.fromkeys(_DISTINCT, ColumnProperties(dictionary_enabled=False)),
+)
 
 
 def _stored_type(field: pa.Field) -> pa.DataType:

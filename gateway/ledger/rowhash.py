@@ -7,7 +7,7 @@ well. What a student was trained on is held by the snapshot's own manifest.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -18,14 +18,14 @@ import pyarrow.compute as pc
 ROW_HASH = "row_hash"
 _SIZE = 16
 _MOST_BYTES = 64 * 1024 * 1024  # of text that is hashed in one piece: memory stays flat whatever the rows are
-_NULL = b"-"
 
 
 def row_hashes(rows: pa.Table) -> pa.Array:
     """Return BLAKE2b-128 of each row as the lake stores it: of every column but the hash's own, in their order.
 
-    A field is its length in bytes, a colon and its bytes; null is a dash. Numbers and times are decimal integers, a
-    float the one that its 64 bits spell. Whoever rewrites rows must make their hashes anew.
+    What is hashed is a number of 64 bits for each field, little-endian (a float's bits, microseconds, the length of a
+    text in bytes; 0 for null), then a bit for each field that is not null, then the bytes of all texts. Of an object
+    come whether there is one, and its fields. Whoever rewrites rows must make their hashes anew.
     """
     if rows.num_rows == 0:
         return pa.array([], pa.binary())
@@ -36,17 +36,34 @@ def row_hashes(rows: pa.Table) -> pa.Array:
 
 
 def _hashes(rows: pa.Table) -> bytes:
-    parts: list[pa.Array] = []
-    for column in _flattened(rows):
-        text = _text(column)
-        parts += [pc.binary_length(text).cast(pa.string()).cast(pa.large_binary()), text]
+    leaves = list(_flattened(rows))
+    texts = [_text(column) for column in leaves if not _is_number(column.type)]
     joined = pc.binary_join_element_wise(
-        *parts, pa.scalar(b":", pa.large_binary()), null_handling="replace", null_replacement=_NULL
+        _head(leaves, iter(texts)),
+        *(text for text in texts if text.null_count < len(text)),
+        pa.scalar(b"", pa.large_binary()),
+        null_handling="replace",
+        null_replacement=b"",
     )
     _validity, offsets, data = joined.buffers()
     ends = np.frombuffer(offsets, np.int64)[joined.offset : joined.offset + len(joined) + 1].tolist()
     view, blake2b = memoryview(data), hashlib.blake2b
     return b"".join([blake2b(view[start:end], digest_size=_SIZE).digest() for start, end in pairwise(ends)])
+
+
+def _head(leaves: Sequence[pa.Array], texts: Iterator[pa.Array]) -> pa.Array:
+    """Return what is of one size in every row: the numbers and lengths, and which fields have a value."""
+    numbers = np.zeros((len(leaves[0]), len(leaves)), "<i8")
+    valid = np.ones(numbers.shape, bool)
+    for position, column in enumerate(leaves):
+        value = _number(column) if _is_number(column.type) else pc.binary_length(next(texts))
+        if value.null_count:
+            valid[:, position] = value.is_valid().to_numpy(zero_copy_only=False)
+            value = value.fill_null(0)
+        numbers[:, position] = value.to_numpy(zero_copy_only=False)
+    head = np.concatenate((numbers.view(np.uint8), np.packbits(valid, axis=1)), axis=1)
+    offsets = pa.py_buffer(np.arange(len(head) + 1, dtype=np.int64) * head.shape[1])
+    return pa.Array.from_buffers(pa.large_binary(), len(head), [None, offsets, pa.py_buffer(head)])
 
 
 def _flattened(rows: pa.Table) -> Iterator[pa.Array]:
@@ -68,17 +85,18 @@ def _leaves(column: pa.Array) -> Iterator[pa.Array]:
         yield from _leaves(inner)
 
 
+def _is_number(kind: pa.DataType) -> bool:
+    return not (pa.types.is_string(kind) or pa.types.is_binary(kind) or pa.types.is_list(kind))
+
+
+def _number(column: pa.Array) -> pa.Array:
+    return column.view(pa.int64()) if pa.types.is_floating(column.type) else column.cast(pa.int64())
+
+
 def _text(column: pa.Array) -> pa.Array:
-    kind = column.type
-    if column.null_count == len(column):
-        return pa.nulls(len(column), pa.large_binary())
-    if pa.types.is_list(kind):
+    if pa.types.is_list(column.type) and column.null_count < len(column):
         values = [None if value is None else orjson.dumps(value) for value in column.to_pylist()]
         return pa.array(values, pa.large_binary())
-    if pa.types.is_floating(kind):
-        column = column.view(pa.int64())
-    elif pa.types.is_timestamp(kind):
-        column = column.cast(pa.int64())
-    if not (pa.types.is_string(kind) or pa.types.is_binary(kind)):
-        column = column.cast(pa.string())
+    if pa.types.is_list(column.type):
+        return pa.nulls(len(column), pa.large_binary())
     return column.cast(pa.large_binary())

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from gateway.ledger.columns import ARROW, plain
 from gateway.ledger.fingerprint import EMBEDDING_SIZE, MINHASH_SIZE
@@ -62,7 +63,7 @@ _FIELDS: dict[str, str | dict[str, str]] = {
 }
 # The parts of a fingerprint are columns of their own.
 _FINGERPRINT = {"skeleton": "text", "minhash": "minhash", "embedding": "embedding", "conversation": "text"}
-_KNOWN = frozenset((*_FIELDS, "fingerprint", "extra"))
+_KNOWN = (*_FIELDS, "fingerprint", "extra")
 
 
 def _arrow_type(kind: str | dict[str, str]) -> pa.DataType:
@@ -90,10 +91,11 @@ def today() -> str:
 def to_table(records: Sequence[Mapping[str, Any]], day: str | None = None) -> pa.Table:
     """Turn records into rows of `SCHEMA`, dated by the day of ingestion (today, where it is not given)."""
     extras = _Extras(records)
-    columns = {name: _column(kind, name, [row.get(name) for row in records], extras) for name, kind in _FIELDS.items()}
-    prints = _objects("fingerprint", [row.get("fingerprint") for row in records], _FINGERPRINT, extras)
+    values = _split("", records, _KNOWN, extras)
+    columns = {name: _column(kind, name, values[name], extras) for name, kind in _FIELDS.items()}
+    prints, _present = _objects("fingerprint", values["fingerprint"], _FINGERPRINT, extras)
     for name, kind in _FINGERPRINT.items():
-        columns[name] = _column(kind, f"fingerprint.{name}", _inner(prints, name), extras)
+        columns[name] = _column(kind, f"fingerprint.{name}", prints[name], extras)
     columns["extra"] = _column("json", "extra", extras.found, extras)
     columns["day"] = pa.array([day or today()] * len(records), pa.string())
     return pa.Table.from_arrays([columns[field.name] for field in SCHEMA], schema=SCHEMA)
@@ -120,12 +122,9 @@ class _Extras:
     def __init__(self, records: Sequence[Mapping[str, Any]]) -> None:
         own = [record.get("extra") for record in records]
         self.found: list[dict[str, Any] | None] = [dict(extra) if isinstance(extra, dict) else None for extra in own]
-        for position, record in enumerate(records):
-            if not record.keys() <= _KNOWN:
-                for name in record.keys() - _KNOWN:
-                    self.keep(position, name, record[name])
-            if own[position] is not None and self.found[position] is None:
-                self.keep(position, "extra", own[position])
+        for position, extra in enumerate(own):
+            if extra is not None and not isinstance(extra, dict):
+                self.keep(position, "extra", extra)
 
     def keep(self, position: int, name: str, value: Any) -> None:
         """Keep a value that its column, if there is one, can't hold."""
@@ -135,17 +134,43 @@ class _Extras:
         extra[name] = value
 
 
-def _column(kind: str | dict[str, str], name: str, values: list[Any], extras: _Extras) -> pa.Array:
+def _split(
+    prefix: str, objects: Sequence[Mapping[str, Any]], names: Sequence[str], extras: _Extras
+) -> dict[str, Sequence[Any]]:
+    """Return the objects' fields of those names, a column each; fields that they should not have are extras."""
+    absent: dict[str, Any] = dict.fromkeys(names)
+    rows = [{**absent, **value} for value in objects]  # the known fields come first, in their order
+    for position in [position for position, row in enumerate(rows) if len(row) > len(absent)]:
+        row = rows[position]
+        for key in list(row)[len(absent) :]:
+            extras.keep(position, prefix + key, row.pop(key))
+    columns = zip(*(row.values() for row in rows), strict=True) if rows else [()] * len(absent)
+    return dict(zip(names, columns, strict=True))
+
+
+def _objects(
+    name: str, values: Sequence[Any], fields: Mapping[str, str], extras: _Extras
+) -> tuple[dict[str, Sequence[Any]], list[bool]]:
+    """Return the fields of the values that are objects, a column each, and which are; what else there is, is extra."""
+    present = [isinstance(value, dict) for value in values]
+    for position, value in enumerate(values):
+        if value is not None and not present[position]:
+            extras.keep(position, name, value)
+    objects = [value if is_object else {} for value, is_object in zip(values, present, strict=True)]
+    return _split(f"{name}.", objects, tuple(fields), extras), present
+
+
+def _column(kind: str | dict[str, str], name: str, values: Sequence[Any], extras: _Extras) -> pa.Array:
     if isinstance(kind, dict):
-        objects = _objects(name, values, kind, extras)
-        fields = [_column(inner, f"{name}.{key}", _inner(objects, key), extras) for key, inner in kind.items()]
-        absent = pa.array([value is None for value in objects], pa.bool_())
+        columns, present = _objects(name, values, kind, extras)
+        fields = [_column(inner, f"{name}.{key}", columns[key], extras) for key, inner in kind.items()]
+        absent = pc.invert(pa.array(present, pa.bool_()))
         return pa.StructArray.from_arrays(fields, fields=list(_arrow_type(kind)), mask=absent)
     made = plain(kind, values)
     return _looked_at(kind, name, values, extras) if made is None else made
 
 
-def _looked_at(kind: str, name: str, values: list[Any], extras: _Extras) -> pa.Array:
+def _looked_at(kind: str, name: str, values: Sequence[Any], extras: _Extras) -> pa.Array:
     """Convert one value after the other; what the column can't hold is kept with the extras."""
     converted: list[Any] = []
     for position, value in enumerate(values):
@@ -154,24 +179,6 @@ def _looked_at(kind: str, name: str, values: list[Any], extras: _Extras) -> pa.A
             extras.keep(position, name, value)
         converted.append(now() if found is None and kind == "time" else found)
     return pa.array(converted, ARROW[kind])
-
-
-def _objects(name: str, values: list[Any], fields: Mapping[str, str], extras: _Extras) -> list[dict[str, Any] | None]:
-    """Return the values that are objects; what else there is, and fields that they should not have, are extras."""
-    objects: list[dict[str, Any] | None] = []
-    for position, value in enumerate(values):
-        if value is not None and not isinstance(value, dict):
-            extras.keep(position, name, value)
-            value = None
-        elif value is not None and not value.keys() <= fields.keys():
-            for key in value.keys() - fields.keys():
-                extras.keep(position, f"{name}.{key}", value[key])
-        objects.append(value)
-    return objects
-
-
-def _inner(objects: list[dict[str, Any] | None], key: str) -> list[Any]:
-    return [None if value is None else value.get(key) for value in objects]
 
 
 def _fingerprint_from_row(row: Mapping[str, Any]) -> dict[str, Any]:
