@@ -7,11 +7,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
+import orjson
 
-from gateway.ledger.fingerprint import embedding, minhash
+from gateway.ledger.fingerprint import signature
 from gateway.ledger.identifiers import to_rfc3339
 
 ACCOUNTS = 1_000
+_SIGNATURE = (("minhash", "<u4"), ("embedding", "i1"))
 _SYLLABLES = [
     "ba",
     "be",
@@ -91,10 +93,28 @@ class Records:
             record["messages"] = [{"role": "user", "content": self.text(800)}]
             record["response"] = {"content": self.text(440), "choices": 1}
         else:
-            text = self.text(400)
-            prints = {"minhash": minhash(text).tolist(), "embedding": embedding(text).tolist()}
-            record["fingerprint"] = {"skeleton": f"{number % 50:032x}", "conversation": f"{number:032x}"} | prints
+            made = signature(self.text(400))
+            prints = {
+                "minhash": np.frombuffer(made["minhash"], "<u4").tolist(),
+                "embedding": np.frombuffer(made["embedding"], "i1").tolist(),
+            }
+            record["fingerprint"] = {"skeleton": f"{number % 50:032x}"} | prints
         return record
+
+
+def as_spooled(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a record as the gateway writes it: request and answer as they came, or its fingerprint in hexadecimal."""
+    written = dict(record)
+    if "messages" not in record:
+        prints = {name: np.array(record["fingerprint"][name], kind) for name, kind in _SIGNATURE}
+        return written | {"fingerprint": record["fingerprint"] | {name: v.tobytes().hex() for name, v in prints.items()}}
+    asked = {"model": "auto", "messages": written.pop("messages"), **written.pop("parameters")}
+    content = written.pop("response")["content"]
+    choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}
+    answered = {"id": "chatcmpl-8d4f0c52b1a94c0f", "object": "chat.completion", "created": 1764000000, "model": "teacher"}
+    answered |= {"choices": [choice], "usage": {"prompt_tokens": 200, "completion_tokens": 100, "total_tokens": 300}}
+    fragments = {"request": orjson.Fragment(orjson.dumps(asked)), "answer": orjson.Fragment(orjson.dumps(answered))}
+    return {name: written[name] for name in written if name not in ("turns", "store")} | {"wire": fragments}
 
 
 def size_of(records: list[dict[str, Any]]) -> float:

@@ -2,7 +2,8 @@
 
 It keeps no state of its own. How far a slot's stream got stands in the lake, in the same commit as the rows; which
 requests are under way follows from reading the segments that are still there, so a segment goes only when every
-request begun in it has ended, oldest first. A kill at any point therefore neither loses nor doubles a row.
+request begun in it has ended and is in the lake, oldest first. A kill at any point therefore neither loses nor doubles
+a row. One thread reads and makes columns, another commits what was read before, in the same order.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -36,8 +38,9 @@ logger = logging.getLogger(__name__)
 
 Finish = Callable[[dict[str, Any]], dict[str, Any]]
 
-# At most this many frames become one commit, so that memory stays flat however far behind the lake is.
-BATCH_FRAMES = 10_000
+# So much becomes one commit at most, so that memory stays flat however far behind the lake is.
+BATCH_FRAMES, BATCH_BYTES = 50_000, 64 * 1024 * 1024
+_CHUNK = 2_000  # records become columns together: more only leave the processor's caches
 _COUNTED_FRAMES = 100_000
 
 
@@ -50,6 +53,40 @@ class Lag:
     seconds: float
 
 
+class _Batch:
+    """What becomes one commit: its rows, how far they bring each stream, what to sync before and to delete after it."""
+
+    def __init__(self, finish: Finish) -> None:
+        self.marks: dict[str, int] = {}
+        self.unsynced: set[Path] = set()
+        self.spent: list[tuple[Path, bool]] = []  # segments, and whether they have damaged bytes
+        self.more = False
+        self._finish = finish
+        self._records: list[dict[str, Any]] = []
+        self._places: list[tuple[str, int]] = []
+        self._tables: list[pa.Table] = []
+
+    def add(self, record: dict[str, Any], stream: str, number: int) -> None:
+        """Take a record as the gateway wrote it."""
+        self._records.append(record)
+        self._places.append((stream, number))
+        if len(self._records) == _CHUNK:
+            self._make_columns()
+
+    def table(self) -> pa.Table:
+        """Return all rows."""
+        if self._records or not self._tables:
+            self._make_columns()
+        return pa.concat_tables(self._tables)
+
+    def _make_columns(self) -> None:
+        streams, numbers = zip(*self._places, strict=True) if self._places else ((), ())
+        rows = to_table(fingerprint.complete_all([self._finish(record) for record in self._records]))
+        rows = rows.append_column("spool_stream", pa.array(streams, pa.string()))
+        self._tables.append(rows.append_column("spool_number", pa.array(numbers, pa.int64())))
+        self._records, self._places = [], []
+
+
 @dataclass
 class _Stream:
     """What was read of one slot's stream: where reading goes on, and the requests under way with their segments."""
@@ -57,7 +94,6 @@ class _Stream:
     folder: Path
     name: str
     committed: int
-    finish: Finish
     segment: Path | None = None
     offset: int = 0
     last_frame: int = 0
@@ -67,27 +103,39 @@ class _Stream:
     damaged_bytes: int = 0
     drained_at: float = field(default_factory=time.monotonic)
 
-    def poll(self, limit: int) -> tuple[list[dict[str, Any]], int]:
-        """Read on, at most `limit` frames; return the rows they make and how many frames there were."""
-        rows: list[dict[str, Any]] = []
+    def poll(self, batch: _Batch, frames: int, size: int) -> None:
+        """Read on, at most so many frames and hardly more bytes; `batch.more` says that there are more."""
         found = segments(self.folder)
-        count = 0
+        made = False
         for path in found:
             if self.segment is not None and path.name < self.segment.name:
                 continue
             if path != self.segment:
                 self.segment, self.offset = path, 0
             self.unsynced.add(path)
-            for frame in islice(read_segment(path, self.offset), limit - count):
-                rows += self._take(frame, path)
+            begin = self.offset
+            for frame in read_segment(path, begin):
+                for number, record in self._take(frame, path):
+                    batch.add(record, self.name, number)
+                    made = True
                 self.offset = frame.end
-                count += 1
-            if count >= limit:
-                return rows, count
+                frames -= 1
+                if frames == 0 or self.offset - begin >= size:
+                    break
+            size -= self.offset - begin
+            if frames == 0 or size <= 0:
+                batch.more = True
+                break
             if path != found[-1]:
                 self._report_tail(path)
-        self.drained_at = time.monotonic()
-        return rows, count
+        else:
+            self.drained_at = time.monotonic()
+        if made:
+            # No row may be surer of its disk than the frame that its number comes from, names too.
+            batch.marks[self.name] = self.last_frame
+            batch.unsynced |= {*self.unsynced, self.folder}
+            self.unsynced.clear()
+        batch.spent += self._spent(found)
 
     def unread(self) -> tuple[int, int]:
         """Return how many frames and bytes wait to be read."""
@@ -103,25 +151,18 @@ class _Stream:
                 continue
         return frames, total
 
-    def sync(self) -> None:
-        """Sync what was read, names too: no row may be surer of its disk than the frame that its number comes from."""
-        for path in (*self.unsynced, self.folder):
-            sync_path(path)
-        self.unsynced.clear()
-
-    def clean(self) -> None:
-        """Delete the oldest segments that hold nothing the lake lacks; keep those with damaged bytes as `.torn`."""
+    def _spent(self, found: list[Path]) -> list[tuple[Path, bool]]:
+        """Return the oldest segments, as far as all that was begun in them has been read to its end."""
         needed = {path for _record, path in self.under_way.values()}
-        for path in segments(self.folder)[:-1]:
+        spent = []
+        for path in found[:-1]:
             if self.segment is None or path.name >= self.segment.name or path in needed:
-                return
+                break
             self.unsynced.discard(path)
-            if path in self.damaged:
-                path.rename(path.with_suffix(".torn"))
-            else:
-                path.unlink()
+            spent.append((path, path in self.damaged))
+        return spent
 
-    def _take(self, frame: Frame, path: Path) -> list[dict[str, Any]]:
+    def _take(self, frame: Frame, path: Path) -> list[tuple[int, dict[str, Any]]]:
         if frame.kind is Kind.DAMAGED:
             self._report(path, frame.record["at"], frame.record["bytes"])
             return []
@@ -131,18 +172,15 @@ class _Stream:
             return []
         if frame.kind is Kind.FINAL:
             self.under_way.pop(frame.number, None)
-            rows = [self._row(frame.record, frame.number)]
+            ended = [(frame.number, frame.record)]
         else:
-            rows = self._interrupted() if frame.record.get("opened") else []
-        return rows if frame.frame > self.committed else []
+            ended = self._interrupted() if frame.record.get("opened") else []
+        return ended if frame.frame > self.committed else []
 
-    def _interrupted(self) -> list[dict[str, Any]]:
+    def _interrupted(self) -> list[tuple[int, dict[str, Any]]]:
         # A new writer holds the slot, so the one that began these requests is gone.
         ended, self.under_way = self.under_way, {}
-        return [self._row(_as_interrupted(record), number) for number, (record, _path) in ended.items()]
-
-    def _row(self, record: dict[str, Any], number: int) -> dict[str, Any]:
-        return {**fingerprint.complete(self.finish(record)), "spool_stream": self.name, "spool_number": number}
+        return [(number, _as_interrupted(record)) for number, (record, _path) in ended.items()]
 
     def _report_tail(self, path: Path) -> None:
         tail = path.stat().st_size - self.offset
@@ -169,6 +207,8 @@ class Ingester:
         self._lake = Lake(settings.data_dir / "lake" / "traffic")
         self._streams: dict[str, _Stream] = {}
         self._sound = False
+        self._committer = ThreadPoolExecutor(1, "ingester-commits")
+        self._commit_under_way: Future[int] | None = None
         self._commits_until_tidy = 0
         self.rows = self.failures = 0
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -210,7 +250,7 @@ class Ingester:
         frames = total = 0
         since = time.monotonic()
         for folder in slots(self._directory):
-            stream = self._streams.get(folder.name) or _Stream(folder, "", 0, self._finish)
+            stream = self._streams.get(folder.name) or _Stream(folder, "", 0)
             waiting, size = stream.unread()
             frames, total = frames + waiting, total + size
             since = min(since, stream.drained_at) if size else since
@@ -222,24 +262,38 @@ class Ingester:
 
     def close(self) -> None:
         """Let another ingester take over."""
+        self._committer.shutdown()
         self._release()
 
     def _poll(self) -> tuple[int, bool]:
+        """Read a batch while the one before is committed; return how many rows were, and whether there is more."""
         try:
             self._repair_once()
             with _no_search_for_cycles():
-                rows, marks, more = self._read()
-                if rows:
-                    self._commit(rows, marks)
-            closed = self._close_dead_slots()
-            for stream in self._streams.values():
-                stream.clean()
+                batch = self._read()
+                table = batch.table()
+            rows = self._settle()
+            if table.num_rows:
+                self._commit_under_way = self._committer.submit(self._commit, batch, table)
+            else:
+                _delete(batch.spent)
+            if batch.more:
+                return rows, True
+            return rows + self._settle(), self._close_dead_slots()
         except Exception:
             # What was read may or may not be in the lake: begin again from what it says.
+            wait([self._commit_under_way] if self._commit_under_way else [])
+            self._commit_under_way = None
             self._streams.clear()
             self._sound = False
             raise
-        return len(rows), more or closed
+
+    def _settle(self) -> int:
+        """Wait for the commit that is under way, raise what it raised, return how many rows it had."""
+        under_way, self._commit_under_way = self._commit_under_way, None
+        rows = 0 if under_way is None else under_way.result()
+        self.rows += rows
+        return rows
 
     def _repair_once(self) -> None:
         if not self._sound:
@@ -258,43 +312,41 @@ class Ingester:
                     continue
         return closed
 
-    def _read(self) -> tuple[list[dict[str, Any]], dict[str, int], bool]:
-        rows: list[dict[str, Any]] = []
-        marks: dict[str, int] = {}
-        more = False
+    def _read(self) -> _Batch:
+        batch = _Batch(self._finish)
         folders = slots(self._directory)
         for folder in folders:
-            stream = self._stream(folder)
-            share = max(1, BATCH_FRAMES // len(folders))
-            made, count = stream.poll(share)
-            more |= count >= share
-            if made:
-                stream.sync()
-                rows += made
-                marks[stream.name] = stream.last_frame
-        return rows, marks, more
+            share = max(1, BATCH_FRAMES // len(folders)), max(1, BATCH_BYTES // len(folders))
+            self._stream(folder).poll(batch, *share)
+        return batch
 
     def _stream(self, folder: Path) -> _Stream:
         name = stream_of(folder) or ""
         known = self._streams.get(folder.name)
         if known is None or known.name != name:
-            known = _Stream(folder, name, self._lake.last_transaction(name) or 0, self._finish)
+            known = _Stream(folder, name, self._lake.last_transaction(name) or 0)
             self._streams[folder.name] = known
         return known
 
-    def _commit(self, rows: list[dict[str, Any]], marks: dict[str, int]) -> None:
-        # spool_stream and spool_number are columns of the lake, not fields of the record.
-        streams = pa.array([row.pop("spool_stream") for row in rows], pa.string())
-        numbers = pa.array([row.pop("spool_number") for row in rows], pa.int64())
-        table = to_table(rows).append_column("spool_stream", streams).append_column("spool_number", numbers)
-        self._lake.append(table, marks)
-        self.rows += len(rows)
-        for name, last_frame in marks.items():
-            next(stream for stream in self._streams.values() if stream.name == name).committed = last_frame
+    def _commit(self, batch: _Batch, table: pa.Table) -> int:
+        for path in batch.unsynced:
+            sync_path(path)
+        self._lake.append(table, batch.marks)
+        _delete(batch.spent)
         self._commits_until_tidy -= 1
         if self._commits_until_tidy <= 0:
             self._commits_until_tidy = SMALL_FILES
             self._lake.tidy()
+        return len(table)
+
+
+def _delete(spent: list[tuple[Path, bool]]) -> None:
+    """Delete segments that hold nothing the lake lacks; keep those with damaged bytes as `.torn`."""
+    for path, is_damaged in spent:
+        if not is_damaged:
+            path.unlink(missing_ok=True)  # The batch before may have had it among its own.
+        elif path.exists():
+            path.rename(path.with_suffix(".torn"))
 
 
 @contextmanager
