@@ -20,7 +20,6 @@ from gateway.protocol.head import Head
 from gateway.protocol.requests import InferenceRequest, tool_names
 
 WIRE = "wire"
-_SIGNATURE = ("minhash", "embedding")
 
 logger = logging.getLogger(__name__)
 
@@ -96,9 +95,7 @@ def complete(record: dict[str, Any]) -> dict[str, Any]:
     """Return the documented form of a record as the spool has it."""
     wire = record.get(WIRE)
     if wire is None:
-        spelt = record.get("fingerprint", {})
-        read = {name: bytes.fromhex(spelt[name]) for name in _SIGNATURE if isinstance(spelt.get(name), str)}
-        return {**record, "fingerprint": {**spelt, **read}} if read else record
+        return record
     made = {name: value for name, value in record.items() if name != WIRE}
     try:
         _add_from_wire(made, wire)

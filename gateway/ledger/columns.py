@@ -78,6 +78,8 @@ def _minhashes(values: Sequence[Any], types: set[type]) -> pa.Array | None:
 
 
 def _embeddings(values: Sequence[Any], types: set[type]) -> pa.Array | None:
+    if types == {str}:
+        values, types = [None if value is None else bytes.fromhex(value) for value in values], {bytes}
     if types == {bytes}:
         fits = set(map(len, filter(None, values))) <= {EMBEDDING_SIZE} and b"" not in values
         return pa.array(values, pa.binary()) if fits else None
@@ -89,8 +91,10 @@ def _embeddings(values: Sequence[Any], types: set[type]) -> pa.Array | None:
 
 
 def _numbers(values: Sequence[Any], types: set[type], size: int, kind: np.dtype[Any]) -> NDArray[Any] | None:
-    """Return the numbers of all rows one after the other, from lists of integers or from their bytes."""
+    """Return the numbers of all rows one after the other, from lists of integers or from their bytes, or these in hex."""
     present = [value for value in values if value is not None]
+    if types == {str}:
+        present, types = list(map(bytes.fromhex, present)), {bytes}
     if types == {bytes}:
         whole = set(map(len, present)) == {size * kind.itemsize}
         return np.frombuffer(b"".join(present), kind) if whole else None

@@ -105,7 +105,8 @@ def complete_all(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         known = record.get("fingerprint")
         fingerprint = dict(known) if isinstance(known, dict) else {}
         made.append({**record, "fingerprint": fingerprint})
-        if "messages" in record or "prompt" in record:
+        has_text = "messages" in record or "prompt" in record
+        if has_text:
             text = text_of(record)
             if text and (fingerprint.get("minhash") is None or fingerprint.get("embedding") is None):
                 wanting.append((fingerprint, _letters(text)))
@@ -113,7 +114,7 @@ def complete_all(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             if fingerprint.get("skeleton") is None:
                 fingerprint["skeleton"] = _skeleton_of(record)
         if fingerprint.get("conversation") is None:
-            fingerprint["conversation"] = conversation(record)
+            fingerprint["conversation"] = conversation(record) if has_text or "metadata" in record else None
         if size >= _AT_ONCE:
             _sign(wanting)
             wanting, size = [], 0
@@ -214,4 +215,5 @@ def _embeddings(letters: Sequence[bytes], words: NDArray[np.uint64], counts: NDA
     # A frequent gram counts by its root: otherwise spaces and articles are all that two texts have in common.
     damped = np.sign(totals) * np.sqrt(np.abs(totals))
     largest = np.abs(damped).max(axis=1, keepdims=True)
-    return np.rint(damped * (127 / np.where(largest > 0, largest, 1))).astype(np.int8)
+    vectors: NDArray[np.int8] = np.rint(damped * (127 / np.where(largest > 0, largest, 1))).astype(np.int8)
+    return vectors

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from gateway.ledger.columns import ARROW, plain
 from gateway.ledger.fingerprint import EMBEDDING_SIZE, MINHASH_SIZE
@@ -93,7 +92,7 @@ def to_table(records: Sequence[Mapping[str, Any]], day: str | None = None) -> pa
     extras = _Extras(records)
     values = _split("", records, _KNOWN, extras)
     columns = {name: _column(kind, name, values[name], extras) for name, kind in _FIELDS.items()}
-    prints, _present = _objects("fingerprint", values["fingerprint"], _FINGERPRINT, extras)
+    prints = _objects("fingerprint", values["fingerprint"], _FINGERPRINT, extras)
     for name, kind in _FINGERPRINT.items():
         columns[name] = _column(kind, f"fingerprint.{name}", prints[name], extras)
     columns["extra"] = _column("json", "extra", extras.found, extras)
@@ -140,31 +139,31 @@ def _split(
     """Return the objects' fields of those names, a column each; fields that they should not have are extras."""
     absent: dict[str, Any] = dict.fromkeys(names)
     rows = [{**absent, **value} for value in objects]  # the known fields come first, in their order
-    for position in [position for position, row in enumerate(rows) if len(row) > len(absent)]:
-        row = rows[position]
-        for key in list(row)[len(absent) :]:
-            extras.keep(position, prefix + key, row.pop(key))
+    if max(map(len, rows), default=0) > len(absent):
+        for position, row in enumerate(rows):
+            for key in list(row)[len(absent) :]:
+                extras.keep(position, prefix + key, row.pop(key))
     columns = zip(*(row.values() for row in rows), strict=True) if rows else [()] * len(absent)
     return dict(zip(names, columns, strict=True))
 
 
 def _objects(
     name: str, values: Sequence[Any], fields: Mapping[str, str], extras: _Extras
-) -> tuple[dict[str, Sequence[Any]], list[bool]]:
-    """Return the fields of the values that are objects, a column each, and which are; what else there is, is extra."""
-    present = [isinstance(value, dict) for value in values]
-    for position, value in enumerate(values):
-        if value is not None and not present[position]:
-            extras.keep(position, name, value)
-    objects = [value if is_object else {} for value, is_object in zip(values, present, strict=True)]
-    return _split(f"{name}.", objects, tuple(fields), extras), present
+) -> dict[str, Sequence[Any]]:
+    """Return the fields of the values that are objects, a column each; what else there is, is extra."""
+    if not set(map(type, values)) <= {dict, type(None)}:
+        for position, value in enumerate(values):
+            if value is not None and not isinstance(value, dict):
+                extras.keep(position, name, value)
+        values = [value if isinstance(value, dict) else None for value in values]
+    return _split(f"{name}.", [value or {} for value in values], tuple(fields), extras)
 
 
 def _column(kind: str | dict[str, str], name: str, values: Sequence[Any], extras: _Extras) -> pa.Array:
     if isinstance(kind, dict):
-        columns, present = _objects(name, values, kind, extras)
+        columns = _objects(name, values, kind, extras)
         fields = [_column(inner, f"{name}.{key}", columns[key], extras) for key, inner in kind.items()]
-        absent = pc.invert(pa.array(present, pa.bool_()))
+        absent = pa.array([not isinstance(value, dict) for value in values], pa.bool_())
         return pa.StructArray.from_arrays(fields, fields=list(_arrow_type(kind)), mask=absent)
     made = plain(kind, values)
     return _looked_at(kind, name, values, extras) if made is None else made
@@ -240,7 +239,16 @@ def _time(value: Any) -> datetime | None:
         return None
 
 
+def _bytes(value: Any) -> Any:
+    """Return the bytes that a text spells in hexadecimal, and anything else as it is."""
+    try:
+        return bytes.fromhex(value) if isinstance(value, str) else value
+    except ValueError:
+        return None
+
+
 def _minhash(value: Any) -> np.ndarray | None:
+    value = _bytes(value)
     if isinstance(value, bytes):
         return np.frombuffer(value, "<u4") if len(value) == 4 * MINHASH_SIZE else None
     numbers = _integers(value, MINHASH_SIZE)
@@ -249,6 +257,7 @@ def _minhash(value: Any) -> np.ndarray | None:
 
 
 def _embedding(value: Any) -> bytes | None:
+    value = _bytes(value)
     if isinstance(value, bytes):
         return value if len(value) == EMBEDDING_SIZE else None
     numbers = _integers(value, EMBEDDING_SIZE)

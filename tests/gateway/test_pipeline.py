@@ -284,7 +284,7 @@ def test_no_log_keeps_the_content_out(house: RunningGateway) -> None:
     post(house, house.key(), json=BODY | words, headers={"x-spiritsafe-no-log": "1", "x-spiritsafe-stakes": "hihg"})
     first, refused = house.frames()
     assert not {"messages", "response", "prompt"} & first.keys()
-    assert (len(first["fingerprint"]["minhash"]), len(first["fingerprint"]["embedding"])) == (64, 128)
+    assert (len(first["fingerprint"]["minhash"]), len(first["fingerprint"]["embedding"])) == (512, 256)  # hexadecimal
     assert first["tags"] == ["a", "b"]
     assert refused["status"] == 400
     stored = b"".join(path.read_bytes() for path in (house.settings.data_dir / "spool" / "w0").glob("*.seg"))
