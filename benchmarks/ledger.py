@@ -25,8 +25,9 @@ import pyarrow.compute as pc
 
 from benchmarks.rig import databases
 from benchmarks.rig.accounting import rig
-from benchmarks.rig.records import Records, size_of
+from benchmarks.rig.records import Records, as_spooled, size_of
 from gateway.ledger.disk import DiskBudget
+from gateway.ledger.frames import Kind, encode
 from gateway.ledger.identifiers import uuid7
 from gateway.ledger.ingester import Ingester
 from gateway.ledger.lake import Lake, millisecond
@@ -34,6 +35,7 @@ from gateway.ledger.maintenance import maintain
 from gateway.ledger.rehashing import rehash
 from gateway.ledger.spool import SpoolWriter
 from gateway.ledger.traffic import to_table
+from gateway.records import complete
 from gateway.settings import Settings
 
 BATCH = 10_000
@@ -43,8 +45,8 @@ SOME_ACCOUNT = "account-0042"
 
 def measure_spool(folder: Path, count: int, records: Records) -> dict[str, float]:
     """Records a second: final frames alone, start and final, and answers in strict mode by how many wait at once."""
-    made = [records.one(number) for number in range(min(count, 20_000))]
-    figures: dict[str, float] = {"record_bytes": round(size_of(made[:1000]))}
+    made = [as_spooled(records.one(number)) for number in range(min(count, 20_000))]
+    figures: dict[str, float] = {"frame_bytes": _frame_bytes(made)}
     writer = SpoolWriter(folder / "finals", "w0")
     figures["finals_per_s"] = _rate(count, lambda number: writer.final(made[number % len(made)]))
     writer.close()
@@ -60,6 +62,10 @@ def measure_spool(folder: Path, count: int, records: Records) -> dict[str, float
     for waiting in (1, 64):
         figures[f"strict_answers_per_s_{waiting}_waiting"] = _strict_rate(folder / f"strict{waiting}", made, waiting)
     return figures
+
+
+def _frame_bytes(written: list[dict[str, Any]]) -> float:
+    return round(statistics.mean(len(encode(Kind.FINAL, 1, 1, record)) for record in written[:1000]))
 
 
 def _strict_rate(folder: Path, made: list[dict[str, Any]], waiting: int, seconds: float = 2.0) -> float:
@@ -88,11 +94,12 @@ def measure_ingestion(folder: Path, count: int, records: Records, *, with_text: 
     """Rows a second from spool to lake, by wall clock and of one core's time: of the ingester and all its threads."""
     settings = Settings(data_dir=folder)
     writer = SpoolWriter(folder / "spool", "w0")
-    made = [records.one(number, with_text=with_text) for number in range(count)]
-    for record in made:
-        writer.final(record)
+    made = [records.one(number, with_text=with_text) for number in range(1000)]
+    frame_bytes = _frame_bytes([as_spooled(record) for record in made])
+    for number in range(count):
+        writer.final(as_spooled(records.one(number, with_text=with_text)))
     writer.close()
-    ingester = Ingester(settings, dict)
+    ingester = Ingester(settings, complete)
     started, cpu = time.perf_counter(), time.process_time()
     rows = ingester.run_once()
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
@@ -102,7 +109,8 @@ def measure_ingestion(folder: Path, count: int, records: Records, *, with_text: 
     assert report.is_sound
     assert report.rows == count
     return {
-        "record_bytes": round(size_of(made[:1000])),
+        "record_bytes": round(size_of(made)),
+        "frame_bytes": frame_bytes,
         "rows_per_s": round(count / seconds),
         "rows_per_cpu_s": round(count / cpu),
     }

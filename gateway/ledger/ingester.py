@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ from deltalake.exceptions import DeltaError
 from gateway.ledger import fingerprint
 from gateway.ledger.configuration import IngesterSettings
 from gateway.ledger.errors import Forbidden, LedgerError, SpoolUnavailable
-from gateway.ledger.frames import Frame, Kind, read_segment
+from gateway.ledger.frames import Frame, Kind, count_frames, read_segment
 from gateway.ledger.lake import SMALL_FILES, Lake
 from gateway.ledger.spool import SpoolWriter, segments, slots, stream_of, sync_path
 from gateway.ledger.traffic import to_table
@@ -146,7 +145,7 @@ class _Stream:
             offset = self.offset if path == self.segment else 0
             try:
                 total += max(0, path.stat().st_size - offset)
-                frames += sum(1 for _frame in islice(read_segment(path, offset), _COUNTED_FRAMES - frames))
+                frames += count_frames(path, offset, _COUNTED_FRAMES - frames)
             except FileNotFoundError:  # Ingested and deleted since it was listed: nothing waits in it.
                 continue
         return frames, total

@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from gateway.ledger.frames import Kind, encode, read_segment
+from gateway.ledger.frames import Kind, count_frames, encode, read_segment
 
 FRAMES = [encode(Kind.FINAL, number, number, {"id": f"r{number}", "text": "x" * 50}) for number in range(1, 5)]
 
@@ -56,3 +56,20 @@ def test_a_record_that_nobody_can_read_costs_itself_alone(tmp_path: Path) -> Non
     frames = list(read_segment(path))
     assert [frame.kind for frame in frames] == [Kind.FINAL, Kind.DAMAGED, Kind.FINAL, Kind.FINAL]
     assert frames[1].record == {"bytes": len(odd), "at": len(FRAMES[0])}
+
+
+def test_frames_are_counted_without_being_read(tmp_path: Path) -> None:
+    """Up to the bound, from an offset on, and none that is torn."""
+    path = _write(tmp_path / "a.seg", *FRAMES, FRAMES[0][:-1])
+    assert [count_frames(path, 0, most) for most in (0, 3, 9)] == [0, 3, 4]
+    assert count_frames(path, len(FRAMES[0]), 9) == 3
+
+
+def test_a_frame_longer_than_what_is_read_at_once_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However little is read at a time, the frames, the damage and its size are the same."""
+    damaged = bytes(len(FRAMES[1]))
+    path = _write(tmp_path / "a.seg", FRAMES[0], damaged, *FRAMES[2:], FRAMES[0][:-1])
+    whole = list(read_segment(path))
+    for block in (1, 13, len(FRAMES[0]), len(FRAMES[0]) + 1):
+        monkeypatch.setattr("gateway.ledger.frames._BLOCK", block)
+        assert list(read_segment(path)) == whole
