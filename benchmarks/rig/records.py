@@ -107,11 +107,18 @@ def as_spooled(record: dict[str, Any]) -> dict[str, Any]:
     written = dict(record)
     if "messages" not in record:
         prints = {name: np.array(record["fingerprint"][name], kind) for name, kind in _SIGNATURE}
-        return written | {"fingerprint": record["fingerprint"] | {name: v.tobytes().hex() for name, v in prints.items()}}
+        return written | {
+            "fingerprint": record["fingerprint"] | {name: v.tobytes().hex() for name, v in prints.items()}
+        }
     asked = {"model": "auto", "messages": written.pop("messages"), **written.pop("parameters")}
     content = written.pop("response")["content"]
     choice = {"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}
-    answered = {"id": "chatcmpl-8d4f0c52b1a94c0f", "object": "chat.completion", "created": 1764000000, "model": "teacher"}
+    answered = {
+        "id": "chatcmpl-8d4f0c52b1a94c0f",
+        "object": "chat.completion",
+        "created": 1764000000,
+        "model": "teacher",
+    }
     answered |= {"choices": [choice], "usage": {"prompt_tokens": 200, "completion_tokens": 100, "total_tokens": 300}}
     fragments = {"request": orjson.Fragment(orjson.dumps(asked)), "answer": orjson.Fragment(orjson.dumps(answered))}
     return {name: written[name] for name in written if name not in ("turns", "store")} | {"wire": fragments}

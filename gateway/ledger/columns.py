@@ -91,7 +91,7 @@ def _embeddings(values: Sequence[Any], types: set[type]) -> pa.Array | None:
 
 
 def _numbers(values: Sequence[Any], types: set[type], size: int, kind: np.dtype[Any]) -> NDArray[Any] | None:
-    """Return the numbers of all rows one after the other, from lists of integers or from their bytes, or these in hex."""
+    """Return the numbers of all rows one after the other, from lists of integers, from their bytes, or these in hex."""
     present = [value for value in values if value is not None]
     if types == {str}:
         present, types = list(map(bytes.fromhex, present)), {bytes}

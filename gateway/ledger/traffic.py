@@ -147,9 +147,7 @@ def _split(
     return dict(zip(names, columns, strict=True))
 
 
-def _objects(
-    name: str, values: Sequence[Any], fields: Mapping[str, str], extras: _Extras
-) -> dict[str, Sequence[Any]]:
+def _objects(name: str, values: Sequence[Any], fields: Mapping[str, str], extras: _Extras) -> dict[str, Sequence[Any]]:
     """Return the fields of the values that are objects, a column each; what else there is, is extra."""
     if not set(map(type, values)) <= {dict, type(None)}:
         for position, value in enumerate(values):
