@@ -6,6 +6,7 @@ import shutil
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow.compute as pc
 import pytest
@@ -14,6 +15,7 @@ from gateway.ledger.errors import Forbidden
 from gateway.ledger.ingester import Ingester
 from gateway.ledger.lake import Lake
 from gateway.ledger.spool import SpoolWriter, segments
+from gateway.ledger.verification import verify
 from gateway.settings import Settings, SpoolSettings
 from tests.gateway.ledger.records import begun, record
 
@@ -284,3 +286,38 @@ def test_damage_within_a_segment_costs_only_its_frame(settings: Settings) -> Non
     path.write_bytes(bytes(data))
     assert Ingester(settings, dict).run_once() == 2
     assert _ids(settings) == ["a", "c"]
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3, 6])
+def test_a_commit_that_fails_beside_the_reading_loses_and_doubles_nothing(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    """What was read ahead of it is read again, from segments that are still there; a dead writer's requests too."""
+    monkeypatch.setattr("gateway.ledger.ingester.BATCH_FRAMES", 7)
+    first = _writer(settings, segment_bytes=1_000)
+    for number in range(20):
+        first.start(begun(str(number)))
+        if number % 5:
+            first.final(record(str(number)))
+    first.close()
+    second = _writer(settings, segment_bytes=1_000)
+    for number in range(20, 30):
+        second.final(record(str(number)))
+    append, calls = Lake.append, []
+
+    def fail_once(lake: Lake, *arguments: Any) -> int:
+        calls.append(None)
+        if len(calls) == failing:
+            raise OSError("no space")
+        return append(lake, *arguments)
+
+    monkeypatch.setattr(Lake, "append", fail_once)
+    ingester = Ingester(settings, dict)
+    with pytest.raises(OSError, match="no space"):
+        ingester.run_once()
+    ingester.run_once()
+    assert len(calls) > failing
+    assert _ids(settings) == sorted(map(str, range(30)))
+    assert [report.is_sound for report in verify(settings)] == [True]
+    assert len(segments(settings.data_dir / "spool" / "w0")) == 1
+    second.close()
