@@ -303,7 +303,8 @@ def test_a_commit_that_fails_beside_the_reading_loses_and_doubles_nothing(
     second = _writer(settings, segment_bytes=1_000)
     for number in range(20, 30):
         second.final(record(str(number)))
-    append, calls = Lake.append, []
+    append = Lake.append
+    calls: list[None] = []
 
     def fail_once(lake: Lake, *arguments: Any) -> int:
         calls.append(None)
