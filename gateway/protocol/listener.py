@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import select
 import socket
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -218,9 +219,11 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _leave(self, turns: int) -> None:
         """Close, unless a request came; what came while the loop was held up is seen in the turn after next only."""
-        if turns:
-            self.loop.call_soon(self._leave, turns - 1)
-        elif not self._in_head and (self.cycle is None or self.cycle.response_complete):
+        if self.transport.is_closing() or self._in_head or not (self.cycle is None or self.cycle.response_complete):
+            return
+        if turns or _has_unread(self.transport):
+            self.loop.call_soon(self._leave, max(0, turns - 1))
+        else:
             self.transport.close()
 
     # --- the parser's side ---
@@ -370,3 +373,10 @@ class GatewayProtocol(HttpToolsProtocol):
             self.transport.close()
         if not self.transport.is_closing():
             self._check = self.loop.call_later(CHECK_S, self._look_at_the_clock)
+
+
+def _has_unread(transport: asyncio.Transport) -> bool:
+    """Has the kernel bytes of a connection that the loop has not read? Closing now would reset them."""
+    asked = select.poll()
+    asked.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return bool(asked.poll(0))
