@@ -104,11 +104,9 @@ def _grouped(day: str, sizes: dict[int, int], wanted: set[int]) -> Iterator[_Par
         yield _Part(day, group[0], group[-1])
 
 
-def _change_part(
-    table: DeltaTable, part: _Part, chosen: pc.Expression, changed: Callable[[pa.Table], pa.Table]
-) -> int:
+def _change_part(table: DeltaTable, part: _Part, chosen: pc.Expression, changed: Callable[[pa.Table], pa.Table]) -> int:
     rows = table.to_pyarrow_dataset().to_table(filter=part.filter)
-    surely = pc.coalesce(chosen, pc.scalar(False))  # noqa: FBT003 (a scalar of Arrow's)
+    surely = pc.coalesce(chosen, pc.scalar(False))
     picked = rows.filter(surely)
     if picked.num_rows == 0:
         return 0

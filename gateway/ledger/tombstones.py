@@ -13,12 +13,12 @@ from pathlib import Path
 
 from gateway.ledger import durable
 
-_FILE = "tombstones.json"
+FILE = "tombstones.json"
 
 
 def names(folder: Path) -> frozenset[str]:
     """Return the accounts that are being erased, as the file beside the lake says."""
-    path = folder / _FILE
+    path = folder / FILE
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -39,9 +39,9 @@ def lift(folder: Path, account: str) -> None:
 def _change(folder: Path, change: Callable[[frozenset[str]], frozenset[str]]) -> None:
     hidden = change(names(folder))
     if hidden:
-        durable.write(folder / _FILE, json.dumps(sorted(hidden)).encode())
+        durable.write(folder / FILE, json.dumps(sorted(hidden)).encode())
     else:
-        durable.remove(folder / _FILE)
+        durable.remove(folder / FILE)
 
 
 @lru_cache(maxsize=8)

@@ -67,9 +67,7 @@ def verify(settings: Place) -> list[SlotReport]:
     removed = removed_numbers.read(settings.data_dir / "lake")
     nothing = np.empty(0, np.int64)
     return [
-        _compare(
-            stream, spooled.get(stream), *recorded.get(stream, (nothing, nothing)), removed.get(stream, nothing)
-        )
+        _compare(stream, spooled.get(stream), *recorded.get(stream, (nothing, nothing)), removed.get(stream, nothing))
         for stream in sorted(spooled.keys() | recorded.keys())
     ]
 
@@ -131,7 +129,9 @@ def _read_spool(folder: Path) -> _Spooled:
 
 
 def _read_lake(lake: Lake) -> dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    rows = lake.read(["spool_stream", "spool_number", "status", "error"], pc.field("spool_stream").is_valid(), with_erased=True)
+    rows = lake.read(
+        ["spool_stream", "spool_number", "status", "error"], pc.field("spool_stream").is_valid(), with_erased=True
+    )
     interrupted = (rows["status"].to_numpy() == 0) & (rows["error"].fill_null("").to_numpy() == "interrupted")
     numbers, streams = rows["spool_number"].to_numpy(), rows["spool_stream"].combine_chunks().dictionary_encode()
     codes = streams.indices.to_numpy()

@@ -13,7 +13,19 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from gateway.ledger import accounts, alerts, audit, consents, control, declared_uses, operators, snapshots
+from gateway.ledger import (
+    accounts,
+    alerts,
+    audit,
+    consents,
+    control,
+    declared_uses,
+    holds,
+    marks,
+    operators,
+    retention,
+    snapshots,
+)
 from gateway.ledger.database import MIGRATIONS, Database, Json, UtcTime, metadata, newest_version, open_database
 from gateway.ledger.errors import AlreadyExists
 from gateway.settings import Settings
@@ -23,8 +35,8 @@ from tests.conftest import ROOT
 def test_migrations_make_the_schema_that_the_code_uses(database: Database) -> None:
     """Every table, column, index and key that the modules declare is what the migrations build, and nothing else."""
     # Importing a module declares its tables; control brings those of keys, enforcement and the registry.
-    assert all(module.__doc__ for module in (control, declared_uses, operators, snapshots))
-    assert len(metadata.tables) == 14
+    assert all(module.__doc__ for module in (control, declared_uses, holds, marks, operators, retention, snapshots))
+    assert len(metadata.tables) == 18
     with database.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         differences = compare_metadata(context, metadata)
