@@ -106,9 +106,10 @@ def test_a_kill_between_journal_and_frame_is_made_good(
         target.write_bytes(data)
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(blanking, "_write", torn)
+    monkeypatch.setattr(blanking, "_write", torn)
+    with pytest.raises(KeyboardInterrupt):
         blank(settings.data_dir / "spool", lake, _of_app)
+    monkeypatch.undo()
     assert Kind.DAMAGED in [frame.kind for frame in read_segment(path)]
     blank(settings.data_dir / "spool", lake, _of_app)
     assert [frame.kind for frame in read_segment(path)] == [Kind.HEAD, Kind.FINAL, Kind.FINAL]

@@ -122,7 +122,7 @@ def test_nothing_on_hold_goes(settings: Settings, database: Database, lake: Lake
 def test_no_file_keeps_what_is_gone(settings: Settings, database: Database, lake: Lake) -> None:
     """Old files of the lake, lines set aside and damaged segments are unlinked, not left to a later vacuum."""
     lake.append(to_table([_aged(31)]))
-    parquet = {path for path in settings.data_dir.rglob("*.parquet")}
+    parquet = set(settings.data_dir.rglob("*.parquet"))
     for name in ("rejected/a.jsonl", "spool/w0/1.torn"):
         (settings.data_dir / name).parent.mkdir(parents=True, exist_ok=True)
         (settings.data_dir / name).write_text("PRIVATE")
@@ -197,6 +197,7 @@ def test_the_spool_keeps_no_text_for_longer(settings: Settings, database: Databa
 
 def test_negative_days_are_refused(database: Database) -> None:
     """The error says what to write instead."""
-    with pytest.raises(InvalidValue, match="0 for no end"), database.write() as connection:
+    with database.write() as connection:
         accounts.create(connection, accounts.new("app"), "tester")
+    with pytest.raises(InvalidValue, match="0 for no end"), database.write() as connection:
         retention.assign(connection, "app", "", -1, None, "tester")
