@@ -44,8 +44,11 @@ def list_accounts(context: Context) -> None:
         granted, measures = consents.in_force(connection), enforcement.in_force(connection)
         held = holds.in_force(connection)
         found = ledger.every(connection)
-    rows = [_row(account, granted.get(account.name), measures.get(account.name)) for account in found]
-    context.emit([row | {"hold": row["name"] in held} for row in rows], COLUMNS)
+    rows = (
+        _row(account, granted.get(account.name), measures.get(account.name), held=account.name in held)
+        for account in found
+    )
+    context.emit(rows, COLUMNS)
 
 
 @accounts.command(name="import")
@@ -120,7 +123,11 @@ def retention(
 
 
 def _row(
-    account: ledger.Account, consent: consents.Consent | None, measure: enforcement.Enforcement | None
+    account: ledger.Account,
+    consent: consents.Consent | None,
+    measure: enforcement.Enforcement | None,
+    *,
+    held: bool = False,
 ) -> dict[str, Any]:
     return {
         "name": account.name,
@@ -129,5 +136,6 @@ def _row(
         "operator": account.operator,
         "consent": None if consent is None else consent.granted,
         "enforcement": None if measure is None else measure.action,
+        "hold": held,
         "keep_text": account.keep_text,
     }

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 metadata = sa.MetaData()
+_BUSY_MS = 10_000  # how long a writer waits for its turn
 revisions = sa.Table(
     "revisions", metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column("value", sa.Integer)
 )
@@ -116,10 +117,14 @@ class Database:
             # A copy of all rows must not lie in a temporary file either.
             connection.execute("PRAGMA temp_store=MEMORY")
             connection.execute("VACUUM")
-            while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
-                if time.monotonic() > deadline:
-                    return False
-                time.sleep(0.05)
+            connection.execute("PRAGMA busy_timeout=50")
+            try:
+                while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                    if time.monotonic() > deadline:
+                        return False
+                    time.sleep(0.05)
+            finally:
+                connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
         return True
 
     @property
@@ -152,7 +157,13 @@ def open_database(url: str) -> Database:
 def _configure_sqlite(connection: Any, _record: object) -> None:
     # The driver's own transaction handling begins too late for BEGIN IMMEDIATE; `_begin` does it instead.
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000", "secure_delete=ON"):
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        f"busy_timeout={_BUSY_MS}",
+        "secure_delete=ON",
+    ):
         connection.execute(f"PRAGMA {pragma}")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.ledger import traffic
+from gateway.ledger import accounts, traffic
 from gateway.settings import RecordSettings, Settings
 from tests.fakes import FakeVllm, Received, Script, answer_like_vllm
 from tests.gateway.conftest import RunningGateway, running_gateway, settings_for
@@ -46,6 +46,21 @@ def test_without_text_only_fingerprints_remain(tmp_path: Path, vllm: FakeVllm) -
     assert set(record["fingerprint"]) == {"skeleton", "minhash", "embedding"}
     assert b"private" not in stored
     assert b"Hello" not in stored
+
+
+def test_an_account_of_zero_retention_leaves_no_text(house: RunningGateway) -> None:
+    """From the moment that it binds, no word of its prompts or answers reaches the disk; others' do."""
+    quiet, loud = house.key("quiet"), house.key("loud")
+    with house.database.write() as connection:
+        accounts.set_keep_text(connection, "quiet", False, "tester")
+    house.synchronise()
+    house.hide_frames()
+    ask(house, quiet, messages=[{"role": "user", "content": "a private matter"}])
+    ask(house, loud, messages=[{"role": "user", "content": "a public matter"}])
+    stored = b"".join(path.read_bytes() for path in (house.settings.data_dir / "spool" / "w0").glob("*.seg"))
+    assert b"private" not in stored
+    assert b"public" in stored
+    assert set(house.frames()[0]["fingerprint"]) == {"skeleton", "minhash", "embedding"}
 
 
 def test_a_trusted_proxy_tells_the_clients_network(tmp_path: Path, vllm: FakeVllm, house: RunningGateway) -> None:

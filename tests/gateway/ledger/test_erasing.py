@@ -53,6 +53,7 @@ from tests.gateway.ledger.test_registry import student
 
 SECRET = "the merger is called PROJECT HERON and closes in May"
 OTHERS = "what a neighbour asked about herons in May"
+QUICK = (1, 4, 7, 9)  # deaths after hiding, after the lake, after the control plane, with the receipt written
 DIGEST = "cd" * 32
 
 
@@ -205,7 +206,9 @@ class Killed(BaseException):
     """Stands for a death of the process."""
 
 
-@pytest.mark.parametrize("number", range(len(STEPS) + 1))
+@pytest.mark.parametrize(
+    "number", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in range(len(STEPS) + 1)]
+)
 def test_a_death_before_or_after_any_step_is_made_good(
     settings: Settings,
     around: Surroundings,
