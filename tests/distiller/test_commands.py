@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from distiller import commands
 from distiller.commands import distill
 from distiller.gate import Rule
 from distiller.launch import Recipe, Workshop, train
+from distiller.snapshot import freeze
 from gateway.ledger import alerts, audit, consents, erasing, operators, registry
 from gateway.ledger.distance import Distance
 from gateway.ledger.erasing import Surroundings
@@ -301,7 +301,6 @@ def test_withdrawn_rows_are_out_of_the_snapshot_and_nothing_trains_on_it(desk: D
 
 def test_a_withdrawal_while_rows_are_selected_still_counts(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rights are read again when the snapshot is proposed, and what was frozen without them goes."""
-    freeze = commands.freeze
 
     def withdrawn_meanwhile(*arguments: Any) -> Any:
         frozen = freeze(*arguments)
@@ -309,7 +308,7 @@ def test_a_withdrawal_while_rows_are_selected_still_counts(desk: Desk, monkeypat
             consents.withdraw(connection, "shop", "test")
         return frozen
 
-    monkeypatch.setattr(commands, "freeze", withdrawn_meanwhile)
+    monkeypatch.setattr("distiller.commands.freeze", withdrawn_meanwhile)
     result = desk("select", "--task", "tickets", "--like", "r00000", *SIZES, "--gate-rows", "50")
     assert result.exit_code == 1
     assert "withdrew consent" in result.stderr

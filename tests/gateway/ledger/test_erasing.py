@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -333,6 +334,35 @@ def test_a_living_worker_may_still_begin_what_it_let_in(around: Surroundings, ho
         erasing.erase(patient, "app", "mara")
     house.close()
     assert erasing.erase(patient, "app", "mara").receipt is not None
+
+
+def test_a_living_house_goes_on(settings: Settings, around: Surroundings, house: SpoolWriter, lake: Lake) -> None:
+    """With an ingester and a worker at work nobody else's row is lost or doubled, and the erasure ends by itself."""
+    ingester, stop = Ingester(settings, dict), threading.Event()
+    written: list[str] = []
+
+    def work() -> None:
+        while not stop.is_set():
+            house.final(record(name := f"busy{len(written)}", account="other"))
+            written.append(name)
+            time.sleep(0.01)
+
+    threads = [threading.Thread(target=work), threading.Thread(target=ingester.run, args=(stop,))]
+    for thread in threads:
+        thread.start()
+    try:
+        done = erasing.erase(replace(around, bring_in=lambda: None, patience_s=60.0), "app", "mara")
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    ingester.close()
+    assert done.receipt is not None
+    ids = lake.read(["id"])["id"].to_pylist()
+    assert sorted(ids) == sorted(["b", "o", *written])
+    (report,) = verify(settings)
+    assert (report.is_sound, report.damaged) == (True, 0)
+    assert _where(settings, "PROJECT HERON") == set()
 
 
 def test_what_is_left_is_found(settings: Settings, around: Surroundings, house: SpoolWriter, lake: Lake) -> None:
