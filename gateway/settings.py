@@ -475,7 +475,7 @@ def _check_ranges(settings: Settings, place: _Place) -> None:
     kept: list[tuple[str, int | None, int | None]]
     kept = [("retention", settings.retention.text_days, settings.retention.rows_days)]
     kept += [
-        (f"models#{number}", model.text_days, model.rows_days)
+        (f"retention.models#{number}", model.text_days, model.rows_days)
         for number, model in enumerate(settings.retention.models, 1)
     ]
     for section, *days in kept:

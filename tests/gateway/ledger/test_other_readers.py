@@ -25,7 +25,6 @@ def _program(engine: str) -> str:
 @pytest.mark.parametrize("engine", ["duckdb", "polars"])
 def test_the_printed_query_answers(tmp_path: Path, engine: str) -> None:
     """Each account with its requests and what the query adds up, from a table of several commits."""
-    pytest.importorskip(engine)
     lake = Lake(tmp_path / "spiritsafe-data" / "lake" / "traffic")
     usage = {"output_tokens": 10, "input_tokens": 1}
     lake.append(to_table([record("a", usage=usage, cost=10), record("b", account="other", usage=usage, cost=10)]))
