@@ -336,6 +336,7 @@ def test_a_living_worker_may_still_begin_what_it_let_in(around: Surroundings, ho
     assert erasing.erase(patient, "app", "mara").receipt is not None
 
 
+@pytest.mark.slow
 def test_a_living_house_goes_on(settings: Settings, around: Surroundings, house: SpoolWriter, lake: Lake) -> None:
     """With an ingester and a worker at work nobody else's row is lost or doubled, and the erasure ends by itself."""
     ingester, stop = Ingester(settings, dict), threading.Event()

@@ -22,6 +22,7 @@ def _program(engine: str) -> str:
     return str(program)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["duckdb", "polars"])
 def test_the_printed_query_answers(tmp_path: Path, engine: str) -> None:
     """Each account with its requests and what the query adds up, from a table of several commits."""
