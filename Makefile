@@ -2,8 +2,9 @@
 # The locks of the model environments are for 3.11: torch has its CPU build for others on another index only.
 PYTHON ?= $(shell command -v python3.11 || echo python3)
 ONCE ?=
+REAL ?=
 BIN := .venv/bin
-QUICK := not slow and not browser and not prometheus
+UNIT := not slow and not browser and not prometheus and not postgresql
 
 export PYTHON
 # Without bytecode every process of every test compiles all of it again.
@@ -38,7 +39,7 @@ setup-bench: ## make .venv-bench: old and foreign SDKs, which clients are tested
 	@requirements/install.sh .venv-bench requirements/bench.txt
 
 .PHONY: setup-peers
-setup-peers: ## make .venv-peers and Portkey's folder: what bench-overhead measures beside the gateway
+setup-peers: ## make .venv-peers and Portkey's folder: what bench-overhead and bench-streaming measure beside the gateway
 	@requirements/install.sh .venv-peers requirements/peers.txt
 	@if command -v npm >/dev/null; then npm ci --silent --ignore-scripts --prefix benchmarks/peers; \
 	else echo "Portkey is left out: it needs Node"; fi
@@ -78,15 +79,44 @@ lint: setup ## style, types and import rules
 
 .PHONY: check
 check: lint ## lint and the unit tests: under a minute, no models
-	$(BIN)/pytest -q -m "$(QUICK)" -n 3 --dist loadfile --hypothesis-profile quick
+	$(BIN)/pytest -q -m "$(UNIT)" -n 3 --dist loadfile --hypothesis-profile quick
 
 .PHONY: test
 test: setup-all ## every test, with real models, training, browser and Prometheus
 	$(BIN)/pytest
 
+.PHONY: bench-endurance
+bench-endurance: setup ## half an hour under load while processes are killed: nothing lost, nothing doubled, memory flat
+	$(BIN)/python -m benchmarks.endurance
+
+.PHONY: score
+score: setup ## score a traffic file: FILE=….jsonl [ACCOUNTS=….jsonl] [DAILY=1]; JSON on stdout
+	@test -n "$(FILE)" || { echo "FILE is missing: make score FILE=traffic.jsonl [ACCOUNTS=accounts.jsonl] [DAILY=1]" >&2; exit 2; }
+	@house=$$(mktemp -d) && trap 'rm -rf "$$house"' EXIT && \
+	printf 'data_dir = "%s/data"\n[[models]]\nname = "teacher"\nbackends = ["http://127.0.0.1:9"]\n' "$$house" > $$house/spiritsafe.toml && \
+	if [ -n "$(ACCOUNTS)" ]; then $(BIN)/spiritsafe accounts import "$(ACCOUNTS)" --config $$house/spiritsafe.toml >&2; fi && \
+	$(BIN)/spiritsafe traffic import "$(FILE)" --config $$house/spiritsafe.toml >&2 && \
+	$(BIN)/spiritsafe detector score --json $(if $(DAILY),--daily) --config $$house/spiritsafe.toml
+
+.PHONY: bench-detection
+bench-detection: setup ## measure the detector: [DATA=folder of corpora] [QUICK=1]; report in build/evaluation/
+	$(BIN)/spiritsafe detector evaluate $(if $(DATA),--data "$(DATA)") $(if $(QUICK),--quick)
+
 .PHONY: bench-overhead
 bench-overhead: setup setup-peers ## CPU of requests and of streams beside the peers' (needs nginx)
 	$(BIN)/python -m benchmarks.overhead
+
+.PHONY: bench-ledger
+bench-ledger: setup ## spool, ingestion and lake, beside SQLite and PostgreSQL (ROWS=1000000: a smaller lake)
+	$(BIN)/python -m benchmarks.ledger $(if $(ROWS),--rows $(ROWS))
+
+.PHONY: bench-crash
+bench-crash: setup ## kill gateway, ingester and maintenance under load, and count what is left
+	$(BIN)/python -m benchmarks.crash
+
+.PHONY: bench-streaming
+bench-streaming: setup setup-peers $(if $(REAL),setup-vllm setup-models) ## what the gateway adds to streams, beside the peers (needs nginx; REAL=1: before vLLM)
+	$(BIN)/python -m benchmarks.streaming $(if $(REAL),--real)
 
 bench-%: setup-all ## run a benchmark: bench-NAME runs benchmarks/NAME.py
 	$(BIN)/python -m benchmarks.$(subst -,_,$*)

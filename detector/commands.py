@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+import tempfile
 import threading
+import time
+from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import click
@@ -86,6 +91,67 @@ def thresholds(context: Context, catch: str | None) -> None:
 
     table = Lake(lake_path(context.settings)).read(columns=COLUMNS)
     context.emit(compare(stream(table), catch))
+
+
+@detector.command("evaluate")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    envvar="SPIRITSAFE_CORPORA",
+    help="Folder of corpora and traces [own prompts and rates].",
+)
+@click.option("--quick", is_flag=True, help="A tenth of the accounts and one campaign a cell: minutes, not hours.")
+@click.option("--seed", default=0, show_default=True, help="The same seed makes the same world.")
+@click.option(
+    "--additions",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder of Python files with further corpora, profiles and strategies.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("build/evaluation"),
+    show_default=True,
+    help="Where report.html and the simulated lake go; the lake is removed at the end.",
+)
+@standard_options
+def evaluate(context: Context, data: Path | None, quick: bool, seed: int, additions: Path | None, out: Path) -> None:
+    """Measure the detector on a simulated month, beside the baselines; exit with 1 where the simulator is no test."""
+    from detector.evaluation import report, results  # noqa: PLC0415 — see `run`
+    from detector.evaluation.planning import FULL, QUICK  # noqa: PLC0415
+
+    setup = results.Setup(data, QUICK if quick else FULL, seed, additions)
+    if data is None:
+        context.say("No corpora are given (--data, or SPIRITSAFE_CORPORA): prompts and rates are of our own making.")
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out) as folder:
+        found = results.evaluate(setup, Path(folder), Paced(context.say))
+    written = report.write(found, out)
+    if context.json:
+        context.emit_one(report.document(found))
+    else:
+        click.echo(report.text(found))
+    context.say(f"The report is {written}.")
+    if any(finding.gives_away for finding in found.audit):
+        context.say("The simulator gives the label away (see its probes): the figures above say too much.")
+        sys.exit(1)
+
+
+class Paced:
+    """Tells how far a long command is, every few seconds at most."""
+
+    EVERY_S = 5.0
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._told = 0.0
+
+    def __call__(self, what: str, done: int, of: int) -> None:
+        """Say it, unless something was said a moment ago."""
+        now = time.monotonic()
+        if done == of or now - self._told >= self.EVERY_S:
+            self._told = now
+            self._say(f"{what}: {done:,} of {of:,}")
 
 
 @click.group()

@@ -36,6 +36,7 @@ from gateway.fleet.observation import FleetObserver
 from gateway.fleet.pools import Fleet
 from gateway.ledger import metric_files, secret
 from gateway.ledger.control import ControlState
+from gateway.ledger.disk import DiskBudget
 from gateway.ledger.errors import LedgerError
 from gateway.ledger.identifiers import uuid7
 from gateway.ledger.registry import Student
@@ -58,7 +59,7 @@ from gateway.settings import Settings, SettingsError, load_settings
 
 PUBLISH_S = 1.0
 MODELS = b"/v1/models"
-YOUNG = 20_000  # new objects until cycles among them are looked for; with Python's 700 a busy worker did little else
+YOUNG = 20_000  # new objects until cycles among them are looked for; Python's 700 cost a busy worker up to a seventh
 GRACE_S = 10  # more than any answer under way may take when the worker is told to stop
 
 logger = logging.getLogger(__name__)
@@ -92,7 +93,9 @@ class Worker:
             ClientOrigin(settings.gateway.trusted_proxies),
             keep_text=settings.record.text,
             serve_unrecorded=settings.gateway.on_spool_failure == "serve",
+            strict=settings.spool.durability == "strict",
         )
+        self._disk = DiskBudget(settings.data_dir, settings.spool.budget_bytes)
         self._stopping = threading.Event()
         self._publisher = threading.Thread(target=self._publish_periodically, name="metrics", daemon=True)
 
@@ -204,6 +207,7 @@ class Worker:
             segment_bytes=spool.segment_bytes,
             group_commit_s=spool.group_commit_ms / 1000,
             wait_s=0.0,  # called on the event loop; it is tried again
+            has_room=self._disk.has_room,
         )
 
     def _publish_periodically(self) -> None:
@@ -220,6 +224,9 @@ class Worker:
         age = self.control.age_s
         self.metrics.control_age.set(-1.0 if age == float("inf") else age)
         self.metrics.limit_store_up.set(self.limiter.available)
+        self.metrics.spool_sync_failures.count = self.recorder.sync_failures
+        if self._disk.budget_bytes:
+            self._disk.measure()
         for name, queue in self._places.queues.items():
             for lane in LANES:
                 self.metrics.queue_length.labels(name, lane).set(queue.waiting(lane))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,15 +22,14 @@ from gateway.ledger.errors import LedgerError
 from gateway.ledger.identifiers import now
 from gateway.ledger.keys import Key, hash_key
 from gateway.ledger.registry import Student
+from gateway.ledger.watching import POLL_S, Watch
 from gateway.protocol.head import Head
-
-POLL_S = 0.2
 
 logger = logging.getLogger(__name__)
 
 
 class ControlFollower:
-    """Keeps the control state of this process: a thread that polls the revision and reloads when it moves.
+    """Keeps the control state of this process: a thread that watches the revision and reloads when it moves.
 
     While the database is away the last good state serves for `max_age_s`. `on_load` gets every new state, in the
     thread. The database is only read, never made here: a file that vanished must not come back empty, which would turn
@@ -45,6 +45,7 @@ class ControlFollower:
         self._reachable = True
         self._file: tuple[int, int] | None = None
         self._database: Database | None = None
+        self._watch: Watch | None = None
         self._one_at_a_time = threading.Lock()  # a state read earlier must not replace a later one
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="control-follower", daemon=True)
@@ -80,9 +81,13 @@ class ControlFollower:
 
     def poll(self) -> None:
         """Ask for the revision and load the state when it is new; a failure is logged once, when it begins."""
+        with self._noting_failures(), self._one_at_a_time:
+            self._poll()
+
+    @contextmanager
+    def _noting_failures(self) -> Iterator[None]:
         try:
-            with self._one_at_a_time:
-                self._poll()
+            yield
         except (sa.exc.SQLAlchemyError, OSError, LedgerError, ValueError) as error:
             if self._reachable:
                 logger.warning("control plane unreachable, its last state serves: %s", error)
@@ -90,11 +95,11 @@ class ControlFollower:
 
     def _poll(self) -> None:
         asked = time.monotonic()
-        database = self._open()
-        state = self._state
-        if state is None or not self._reachable or database.revision() != state.revision:
-            loaded = control.load(database)
-            self._use(loaded)
+        database, watch = self._open()
+        revision = watch.revision()
+        # Whatever was missed while it was away: the state is read anew, even if the revision looks the same.
+        if self._state is None or not self._reachable or revision != self._state.revision:
+            self._use(control.load(database))
         if not self._reachable:
             logger.warning("control plane reachable again")
         self._reachable = True
@@ -108,28 +113,44 @@ class ControlFollower:
             logger.exception("the models of the new control state can't be used, the last ones serve")
         self._state = loaded
 
-    def _open(self) -> Database:
+    def _open(self) -> tuple[Database, Watch]:
         path = sa.make_url(self._url).database if self._url.startswith("sqlite") else None
         if path:
             found = Path(path).stat()
             if self._file != (found.st_dev, found.st_ino) and self._database is not None:
                 # SQLite would go on reading a file that was replaced.
-                self._database.close()
-                self._database, self._reachable = None, False
+                self._close()
+                self._reachable = False
             self._file = (found.st_dev, found.st_ino)
-        if self._database is None:
+        if self._database is None or self._watch is None:
             self._database = Database(self._url)
-        return self._database
+            self._watch = self._database.watch()
+        return self._database, self._watch
+
+    def _close(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
+        if self._database is not None:
+            self._database.close()
+        self._database = self._watch = None
 
     def _run(self) -> None:
-        while not self._stop.wait(POLL_S):
+        while not self._stop.is_set():
             try:
+                self._wait()
                 self.poll()
             except Exception:
                 # The thread is what makes revocations binding: it must outlive what we did not foresee.
                 logger.exception("the control state could not be followed")
-        if self._database is not None:
-            self._database.close()
+                self._stop.wait(POLL_S)
+        self._close()
+
+    def _wait(self) -> None:
+        with self._noting_failures():
+            if self._watch is None:
+                self._stop.wait(POLL_S)
+            else:
+                self._watch.wait(self._stop)
 
 
 def presented_key(headers: dict[bytes, bytes]) -> bytes:

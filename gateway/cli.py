@@ -29,12 +29,14 @@ BUILT_IN = {
     "erase": ("gateway.commands.erase:erase", "Remove everything of an account, with a receipt."),
     "keys": ("gateway.commands.keys:keys", "Create, list, rotate, expire and revoke API keys."),
     "backup": ("gateway.commands.backup:backup", "Copy the control plane and the secret."),
+    "restore": ("gateway.commands.backup:restore", "Put a backup in the place of the control plane."),
+    "audit": ("gateway.commands.audit:audit", "List and verify what was done, by whom and why."),
     "limits": ("gateway.commands.limits:limits", "Set, list and clear what accounts, keys and models may use."),
     "models": ("gateway.commands.models:models", "List, promote and roll back models."),
     "config": ("gateway.commands.config:config", "Have the running gateway take over a changed settings file."),
     "fleet": ("gateway.commands.fleet:fleet", "List and drain the models' servers."),
     "enforce": ("gateway.commands.enforce:enforce", "Divert, suspend or clear an account."),
-    "traffic": ("gateway.commands.traffic:traffic", "Watch, verify, import, export and retain traffic records."),
+    "traffic": ("gateway.commands.traffic:traffic", "Watch, verify, import, export and maintain traffic records."),
 }
 # What `up` starts for the processes of other packages; people have no use for it.
 HIDDEN = {"process": "gateway.commands.house:process"}

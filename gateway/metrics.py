@@ -159,6 +159,9 @@ class GatewayMetrics:
             ("policy",),
             registry=registry,
         )
+        self.spool_sync_failures = TalliedCounter(
+            "spiritsafe_spool_sync_failures", "Times the spool could not be synced to the disk.", (), registry
+        ).tally()
         # Without a sample before the first drop there is nothing to alert on.
         for policy in ("refuse", "serve"):
             self.unrecorded.labels(policy)

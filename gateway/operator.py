@@ -11,6 +11,7 @@ import logging
 from importlib.metadata import entry_points
 from typing import Annotated
 
+import sqlalchemy as sa
 import uvicorn
 from fastapi import FastAPI, Header
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
@@ -37,9 +38,14 @@ class Figures:
         )
 
     def update(self, database: Database) -> None:
-        """Count what is open now."""
-        with database.read() as connection:
-            severities = [alert.severity for alert in alerts.every(connection, "open")]
+        """Count what is open now; while the database is away nothing is said of it, and the rest can be scraped."""
+        try:
+            with database.read() as connection:
+                severities = [alert.severity for alert in alerts.every(connection, "open")]
+        except sa.exc.SQLAlchemyError as error:
+            _logger.warning("open alerts could not be counted: %s", error)
+            self.open_alerts.clear()
+            return
         for severity in alerts.SEVERITIES:
             self.open_alerts.labels(severity).set(severities.count(severity))
 

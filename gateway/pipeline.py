@@ -55,10 +55,10 @@ class Pipeline:
         try:
             await self._serve(exchange, call)
         except GatewayError as error:
-            self._refuse(exchange, call, error)
+            await self._refuse(exchange, call, error)
         except Exception:
             logger.exception("a request failed by our own fault", extra={"request_id": exchange.request_id})
-            self._refuse(exchange, call, InternalError(exchange.request_id))
+            await self._refuse(exchange, call, InternalError(exchange.request_id))
         finally:
             if exchange.reservation is not None:
                 exchange.reservation.settle(exchange.tokens, exchange.cost)
@@ -74,7 +74,7 @@ class Pipeline:
             answer = self._models(exchange.endpoint, name, found.account.operator, found.key.scope.models)
             call.answer(200, base_lines(exchange), json.dumps(answer).encode())
         except GatewayError as error:
-            self._refuse(exchange, call, error)
+            await self._refuse(exchange, call, error)
 
     def _models(self, endpoint: Endpoint, name: str | None, operator: bool, models: Models) -> dict[str, Any]:
         catalogue = self.catalogue()
@@ -144,7 +144,8 @@ class Pipeline:
             # The caller gives up then, and is answered a little before; a stream's bytes and pings renew its patience.
             total = min(deadlines.total_s, patience - min(1.0, patience / 10))
             deadlines = Deadlines(deadlines.ping_interval_s, deadlines.first_token_s, total)
-        return Relay(self.client, call, exchange, request, candidate.pool, self._settle, success_lines, deadlines)
+        pool, synced = candidate.pool, self.recorder.synced
+        return Relay(self.client, call, exchange, request, pool, self._settle, synced, success_lines, deadlines)
 
     @cached_property
     def _deadlines(self) -> Deadlines:
@@ -168,9 +169,11 @@ class Pipeline:
                 exchange.reservation.settle(exchange.tokens, exchange.cost)
         exchange.recorded = True
 
-    def _refuse(self, exchange: Exchange, call: Call, error: GatewayError) -> None:
+    async def _refuse(self, exchange: Exchange, call: Call, error: GatewayError) -> None:
         try:
             self._settle(exchange, error.answer_status, error)
+            if exchange.unsynced is not None and not isinstance(error, (ClientLeft, NotRecorded)):
+                await self.recorder.synced(exchange)
         except NotRecorded:
             pass  # logged and counted where it was raised; the refusal stands as it is
         except Exception:

@@ -1,7 +1,8 @@
-"""Recording: every request is priced, and in the spool before its answer's last byte."""
+"""Recording: every request is priced, and in the spool (if settings say so, on the disk) before its answer ends."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -9,20 +10,23 @@ from typing import Any
 
 from gateway.errors import NotRecorded
 from gateway.ledger.errors import SpoolUnavailable
-from gateway.ledger.spool import SpoolWriter
+from gateway.ledger.spool import OnSynced, SpoolWriter
 from gateway.metrics import GatewayMetrics
 from gateway.protocol.exchange import Exchange
 from gateway.protocol.origin import ClientOrigin
 from gateway.records import client_of, cost_of, final_record, start_record, was_answered
 
-REOPEN_S = 1.0
+REOPEN_S = 0.2  # soon: the ingester holds the slot of a dead worker for a moment, to say so
 BYTES_PER_TOKEN = 4  # of a prompt, where nothing better is known
 
 logger = logging.getLogger(__name__)
 
 
 class Recorder:
-    """Writes start and final records. `serve_unrecorded`: what to do when the spool takes none (else `NotRecorded`)."""
+    """Writes start and final records. `serve_unrecorded`: what to do when the spool takes none (else `NotRecorded`).
+
+    With `strict` a record that was written is not yet kept: `synced` waits until it is, which answers must do.
+    """
 
     def __init__(
         self,
@@ -32,12 +36,14 @@ class Recorder:
         *,
         keep_text: bool,
         serve_unrecorded: bool,
+        strict: bool = False,
     ) -> None:
         self._open_spool = open_spool
         self._metrics = metrics
         self._origin = origin
         self._keep_text = keep_text
         self._serve_unrecorded = serve_unrecorded
+        self._strict = strict
         self._spool: SpoolWriter | None = None
         self._reopen_at = 0.0
         self._failing = False
@@ -45,18 +51,26 @@ class Recorder:
         self._series: dict[tuple[str, str, int, str, str], _Series] = {}
 
     def open(self) -> None:
-        """Open the spool where it is not open; `NotRecorded` when that fails and matters."""
+        """Open the spool where it is not open; `NotRecorded` when it would take no record and that matters."""
         try:
-            self._opened()
+            self._opened().check()
         except SpoolUnavailable as error:
             self._unrecorded(error)
 
     def start(self, exchange: Exchange) -> None:
         """Write that a request is about to be forwarded, so that it shows as interrupted if this process dies."""
-        self._write(start_record(exchange), final=False)
+        try:
+            self._opened().start(start_record(exchange))
+        except SpoolUnavailable as error:
+            self._unrecorded(error)
+        else:
+            self._failing = False
 
     def final(self, exchange: Exchange) -> None:
-        """Price the request and write its record; returns when it is in the file."""
+        """Price the request and write its record; returns when it is in the file.
+
+        With `strict` its way to the disk is in `exchange.unsynced`.
+        """
         usage = self._usage(exchange)
         route = exchange.route
         if route is not None and usage and was_answered(exchange):
@@ -66,8 +80,20 @@ class Recorder:
         kept = self._keep_text and not exchange.preferences.no_log and (account is None or account.keep_text)
         client = client_of(exchange.head, self._origin.network(exchange.peer, exchange.head.headers))
         record = final_record(exchange, usage, client, keep_text=kept)
-        self._write(record, final=True)
+        self._write_final(exchange, record)
         self._observe(exchange, usage, record)
+
+    async def synced(self, exchange: Exchange) -> None:
+        """Wait until a record that was written is on the disk; `NotRecorded` when that fails and matters."""
+        if exchange.unsynced is not None:
+            error = await exchange.unsynced
+            if error is not None:
+                self._unrecorded(error)
+
+    @property
+    def sync_failures(self) -> int:
+        """How often the spool could not be synced."""
+        return 0 if self._spool is None else self._spool.sync_failures
 
     def close(self) -> None:
         """Close the spool."""
@@ -75,13 +101,14 @@ class Recorder:
             self._spool.close()
             self._spool = None
 
-    def _write(self, record: dict[str, Any], *, final: bool) -> None:
+    def _write_final(self, exchange: Exchange, record: dict[str, Any]) -> None:
         try:
-            spool = self._opened()
-            if final:
-                spool.final(record)
+            if self._strict:
+                future, on_synced = _promise()
+                self._opened().final(record, on_synced)
+                exchange.unsynced = future
             else:
-                spool.start(record)
+                self._opened().final(record)
         except SpoolUnavailable as error:
             self._unrecorded(error)
         else:
@@ -143,6 +170,22 @@ class Recorder:
             if usage["source"] == "exact" and exchange.status == 200 and timing.forwarded is not None:
                 pace = usage["output_tokens"] / max(1e-3, time.perf_counter() - timing.forwarded)
                 self._pace[model] = 0.9 * self._pace.get(model, pace) + 0.1 * pace
+
+
+def _promise() -> tuple[asyncio.Future[SpoolUnavailable | None], OnSynced]:
+    """Return something to await, and what concludes it from another thread."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[SpoolUnavailable | None] = loop.create_future()
+
+    def conclude(error: SpoolUnavailable | None) -> None:
+        loop.call_soon_threadsafe(_conclude, future, error)
+
+    return future, conclude
+
+
+def _conclude(future: asyncio.Future[SpoolUnavailable | None], error: SpoolUnavailable | None) -> None:
+    if not future.done():
+        future.set_result(error)
 
 
 class _Series:

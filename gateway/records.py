@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from gateway.ledger.content import text_of
-from gateway.ledger.fingerprint import embedding, minhash
+from gateway.ledger.fingerprint import conversation, embedding, minhash
 from gateway.ledger.identifiers import rfc3339_of
 from gateway.protocol.dialects import DIALECTS
 from gateway.protocol.exchange import Exchange
@@ -48,6 +48,7 @@ def start_record(exchange: Exchange) -> dict[str, Any]:
         record["model_requested"] = request.model
     if route is not None:
         record["route"] = route.decision
+    _add_extra(record, exchange)
     return record
 
 
@@ -81,13 +82,12 @@ def final_record(
         record["usage"] = usage
     if exchange.preferences.tags:
         record["tags"] = exchange.preferences.tags
-    _add_extra(record, exchange)
     if request is not None:
         if keep_text:
             _add_wire(record, exchange, request)
         else:
             _add_request(record, request, with_text=False)
-            record["fingerprint"] = _fingerprint(request)
+            record["fingerprint"] = _fingerprint(record, request)
     return record
 
 
@@ -141,9 +141,8 @@ def _add_from_wire(record: dict[str, Any], wire: dict[str, Any]) -> None:
     request = InferenceRequest(record["endpoint"], b"", body, record["model_requested"], bool(body.get("stream")))
     _add_request(record, request, with_text=True)
     record[dialect.text] = request.subject[dialect.text]
-    skeleton = request.form_skeleton
-    if skeleton is not None:
-        record["fingerprint"] = {"skeleton": skeleton}
+    if "fingerprint" not in record and request.form_skeleton is not None:
+        record["fingerprint"] = {"skeleton": request.form_skeleton}
     if "answer" in wire:
         answer = dialect.answer()
         answer.add_whole(wire["answer"])
@@ -167,11 +166,15 @@ def _add_request(record: dict[str, Any], request: InferenceRequest, with_text: b
         record["metadata"] = body["metadata"]
 
 
-def _fingerprint(request: InferenceRequest) -> dict[str, Any]:
+def _fingerprint(record: dict[str, Any], request: InferenceRequest) -> dict[str, Any]:
     """Make now what is made of text later, for a text that goes no further."""
-    text = text_of(request.subject)
-    made = {"minhash": minhash(text).tolist(), "embedding": embedding(text).tolist()}
-    return {"skeleton": request.skeleton} | made
+    text, field = text_of(request.subject), DIALECTS[request.endpoint].text
+    return {
+        "skeleton": request.skeleton,
+        "minhash": minhash(text).tolist(),
+        "embedding": embedding(text).tolist(),
+        "conversation": conversation({**record, field: request.subject[field]}),
+    }
 
 
 def cost_of(usage: dict[str, Any], prices: tuple[int, int]) -> int:

@@ -153,9 +153,11 @@ class OperatorSettings:
 class SpoolSettings:
     """`[spool]`: where records stand until the lake has them."""
 
-    group_commit_ms: int = 50  # at most this much is lost when the power fails; a killed process loses nothing
+    durability: Literal["group", "strict"] = "group"  # what a power cut may cost: a group's window, or nothing
+    group_commit_ms: int = 50  # the window; a killed process loses nothing in either mode
     segment_bytes: int = 64 * 1024 * 1024
     ingest_interval_s: float = 1.0
+    budget_bytes: int = 0  # of spool and lake; then gateway.on_spool_failure decides; 0: no bound
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,7 @@ class Settings:
     """All of `spiritsafe.toml`; `file` is where it was read from, or would be written to."""
 
     data_dir: Path = Path("spiritsafe-data")
-    database: str = ""  # SQLAlchemy URL of the control plane; empty: SQLite in data_dir
+    database: str = field(default="", repr=False)  # the control plane's address; empty: SQLite in data_dir
     models: tuple[ModelSettings, ...] = ()
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     limits: LimitsSettings = field(default_factory=LimitsSettings)
@@ -456,6 +458,9 @@ def _check_backends(model: ModelSettings, section: str, place: _Place) -> None:
 
 
 def _check_ranges(settings: Settings, place: _Place) -> None:
+    if settings.database and not re.match(r"sqlite:///|postgresql\+psycopg://", settings.database):
+        # Not quoted: an address may hold a password.
+        raise place.error("", "database", "is no address: write postgresql+psycopg://USER@HOST/NAME, or leave it out")
     for section, item in (("gateway", settings.gateway), ("operator", settings.operator)):
         if not 0 <= item.port <= 65535:
             raise place.error(section, "port", f"is {item.port}; a port is between 1 and 65535 (0: any free one)")
@@ -470,6 +475,8 @@ def _check_ranges(settings: Settings, place: _Place) -> None:
     for section, bound in bounds:
         if bound < 0:
             raise place.error(section, "max_in_flight", f"is {bound}; write 0 for no bound")
+    if settings.spool.budget_bytes < 0:
+        raise place.error("spool", "budget_bytes", f"is {settings.spool.budget_bytes}; write 0 for no bound")
     if settings.limits.store and not re.match(r"(valkey|redis)s?://[^/\s]+", settings.limits.store):
         raise place.error("limits", "store", f"{settings.limits.store!r} is no address: write valkey://HOST:PORT/0")
     kept: list[tuple[str, int | None, int | None]]

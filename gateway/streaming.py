@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from gateway.errors import GatewayError, InternalError, NoBackend, UpstreamProtocol
+from gateway.errors import GatewayError, InternalError, NoBackend, NotRecorded, UpstreamProtocol
 from gateway.fleet.backends import Backend
 from gateway.fleet.connection import UpstreamClient
 from gateway.fleet.pools import Pool
@@ -53,7 +53,8 @@ class Relay:
     """One request's way to the backends and back.
 
     `settle(exchange, status, error)` closes the books just before the last byte: it makes cost and record, and raises
-    when the record can't be kept. `lines(exchange)` gives the header lines of the answer as it begins.
+    when the record can't be kept. `synced(exchange)` waits for one that must be on the disk before its answer ends.
+    `lines(exchange)` gives the header lines of the answer as it begins.
     """
 
     client: UpstreamClient
@@ -62,8 +63,10 @@ class Relay:
     request: InferenceRequest
     pool: Pool
     settle: Settle
+    synced: Callable[[Exchange], Awaitable[None]]
     lines: Callable[[Exchange], bytes]
     deadlines: Deadlines
+    _last: bytes | None = None  # of a stream: its end, while its record is on the way to the disk
 
     @property
     def _dialect(self) -> Dialect:
@@ -80,6 +83,8 @@ class Relay:
         deadline = Deadline.after(self.deadlines.total_s, "The answer was not complete")
         body = await self._first_success(self._read_whole, deadline)
         self.settle(self.exchange, 200, None)
+        if self.exchange.unsynced is not None:
+            await self.synced(self.exchange)
         self.call.answer(200, self.lines(self.exchange), body)
 
     async def _read_whole(self, response: UpstreamResponse) -> bytes:
@@ -100,15 +105,18 @@ class Relay:
         deadline = Deadline.after(seconds, "The first token did not come", blames_backend=True)
         try:
             await self._first_success(lambda response: self._pass_on(response, out), deadline, out)
+            if self._last is not None:
+                await self.synced(self.exchange)
+                out.end(self._last)
         except GatewayError as error:
             if not out.started:
                 raise
-            self._fail(out, error)
+            await self._fail(out, error)
         except Exception:
             if not out.started:
                 raise
             logger.exception("a stream failed by our own fault", extra={"request_id": self.exchange.request_id})
-            self._fail(out, InternalError(self.exchange.request_id))
+            await self._fail(out, InternalError(self.exchange.request_id))
         finally:
             out.stop_pinging()
 
@@ -176,18 +184,27 @@ class Relay:
         response.expire(Deadline.after(left, "The answer was not complete"))
 
     def finish(self, out: ClientStream, end: bytes) -> None:
-        """Close the books and end the stream with `end`, the backend's word that it is complete."""
+        """Close the books and end the stream with `end`, the backend's word that it is complete.
+
+        Where the record must be on the disk first, `_run_stream` waits for that and ends it.
+        """
         try:
             self.settle(self.exchange, 200, None)
         except GatewayError as error:
             out.end(self._failure(error))
             return
-        out.end(comment(f"x-spiritsafe-cost: {self.exchange.cost}") + end)
+        last = comment(f"x-spiritsafe-cost: {self.exchange.cost}") + end
+        if self.exchange.unsynced is None:
+            out.end(last)
+        else:
+            self._last = last
 
-    def _fail(self, out: ClientStream, error: GatewayError) -> None:
+    async def _fail(self, out: ClientStream, error: GatewayError) -> None:
         """End a stream that has begun as its dialect tells of failures."""
         with suppress(GatewayError):  # the record's own failure is logged and counted; the client hears of this one
             self.settle(self.exchange, 200, error)
+            if not isinstance(error, NotRecorded):
+                await self.synced(self.exchange)
         out.end(self._failure(error))
 
     def _failure(self, error: GatewayError) -> bytes:

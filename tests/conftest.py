@@ -14,7 +14,10 @@ import argon2
 import pytest
 
 from gateway.ledger import operators
+from gateway.ledger.database import Database, open_database
+from gateway.ledger.identifiers import uuid7
 from tests import properties as properties  # registers the profiles before one of them is loaded
+from tests.postgresql import PostgresServer
 
 REAL_HASHER = operators.HASHER
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,6 +29,47 @@ def cheap_passwords() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(operators, "HASHER", argon2.PasswordHasher.from_parameters(argon2.profiles.CHEAPEST))
         yield
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run whatever has a `database`, a `cli` or an `api` on a control plane at `control_url` on both databases."""
+    names = set(metafunc.fixturenames)
+    if "control_url" in names and names & {"database", "cli", "api"}:
+        on_postgresql = pytest.param("postgresql", marks=pytest.mark.postgresql)
+        metafunc.parametrize("control_url", ["sqlite", on_postgresql], indirect=True)
+
+
+@pytest.fixture
+def control_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of an empty control plane of the test's own: a file still to be made, or a database of the server."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        yield f"sqlite:///{tmp_path / 'data' / 'control.sqlite'}"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    name = f"test_{uuid7().replace('-', '')}"
+    yield server.url(name, template="migrated")
+    server.drop(name)
+
+
+@pytest.fixture
+def postgres_database(postgres: PostgresServer) -> Iterator[Database]:
+    """A control plane of the test's own on the server, for what only PostgreSQL does."""
+    name = f"test_{uuid7().replace('-', '')}"
+    database = Database(postgres.url(name, template="migrated"))
+    yield database
+    database.close()
+    postgres.drop(name)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server for the session, with an empty control plane called `migrated` to copy."""
+    server = PostgresServer()
+    try:
+        open_database(server.url("migrated")).close()
+        yield server
+    finally:
+        server.remove()
 
 
 def pytest_collection() -> None:

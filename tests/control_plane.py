@@ -12,11 +12,10 @@ from gateway.ledger.database import Database, open_database
 
 
 def fresh(url: str) -> Database:
-    """Open the SQLite control plane at an URL; where there is none, an empty one."""
-    file = sa.make_url(url).database
-    assert file is not None
-    path = Path(file)
-    if not path.exists():
+    """Open the control plane at an URL; where there is no SQLite file, an empty one."""
+    parsed = sa.make_url(url)
+    path = Path(parsed.database or "")
+    if parsed.get_backend_name() == "sqlite" and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(_migrated())
     return open_database(url)

@@ -66,7 +66,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
 
 def stream_once(up: Up) -> None:
-    """One streamed answer, to a new account."""
+    """One streamed answer, to a new account; and one refusal, of a wrong key."""
     data_dir = up.folder / "data"
     database = open_database(f"sqlite:///{data_dir / 'control.sqlite'}")
     with database.write() as connection:
@@ -76,6 +76,7 @@ def stream_once(up: Up) -> None:
     url = up.until("gateway-w0", state="ready").url
     client = openai.OpenAI(base_url=f"{url}/v1", api_key=key, timeout=30, max_retries=4)
     eventually(lambda: _is_known(client))
+    assert not _is_known(client.with_options(api_key="sk-safe-nobody"))
     words = client.chat.completions.create(model="other", messages=[{"role": "user", "content": "Hello"}], stream=True)
     assert list(words)
 

@@ -6,20 +6,24 @@ import json
 from typing import Any
 
 MODEL = "teacher"
+PROMPT_TOKENS = 210
+WHOLE_TOKENS = 120
 WORDS = 100
 
 
-def request_body(*, stream: bool = False, unique: str = "") -> bytes:
-    """Return a chat request of about 1 KB."""
+def request_body(*, stream: bool = False, unique: str = "", tokens: int | None = None, model: str = MODEL) -> bytes:
+    """Return a chat request of about 1 KB; with `tokens` a real model generates exactly so many."""
     body: dict[str, Any] = {
-        "model": MODEL,
+        "model": model,
         "messages": [
             {"role": "system", "content": "You answer the customers of a bicycle shop, briefly and kindly. " * 4},
             {"role": "user", "content": f"{unique}My rear wheel wobbles when I brake downhill. " * 13},
         ],
         "temperature": 0.2,
-        "max_tokens": 128,
+        "max_tokens": 128 if tokens is None else tokens,
     }
+    if tokens is not None:
+        body["ignore_eos"] = True
     if stream:
         body["stream"] = True
     return json.dumps(body).encode()
@@ -30,7 +34,7 @@ def _compact(value: object) -> bytes:
 
 
 def _usage(output: int) -> dict[str, int]:
-    return {"prompt_tokens": 210, "total_tokens": 210 + output, "completion_tokens": output}
+    return {"prompt_tokens": PROMPT_TOKENS, "total_tokens": PROMPT_TOKENS + output, "completion_tokens": output}
 
 
 def _event(choices: list[dict[str, Any]], output: int) -> bytes:
@@ -65,7 +69,7 @@ ANSWER = _compact(
                 "stop_reason": None,
             }
         ],
-        "usage": _usage(120),
+        "usage": _usage(WHOLE_TOKENS),
         "prompt_logprobs": None,
     }
 )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import cast
+from typing import NamedTuple, cast
 
 import click
 import httptools
@@ -18,13 +18,21 @@ from benchmarks.rig.texts import ANSWER, CHUNKS, END_OF_STREAM, MODELS, STREAM_H
 HEAD = b"HTTP/1.1 200 OK\r\nserver: uvicorn\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 
 
+class Pace(NamedTuple):
+    """Seconds: until a stream's first chunk, between chunks, until an answer that is not streamed."""
+
+    first_s: float
+    gap_s: float
+    whole_s: float
+
+
 class Upstream(asyncio.Protocol):
     """One connection: reads requests, answers each by what it asks for."""
 
     transport: asyncio.Transport
 
-    def __init__(self, first_s: float, gap_s: float) -> None:
-        self._first_s, self._gap_s = first_s, gap_s
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
         self._url, self._body = b"", b""
@@ -35,7 +43,7 @@ class Upstream(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop a stream whose reader is gone."""
+        """Stop an answer whose reader is gone."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -56,24 +64,30 @@ class Upstream(asyncio.Protocol):
         if not self._body:
             self.transport.write(HEAD % len(MODELS) + MODELS)
         elif b'"stream":true' in self._body or b'"stream": true' in self._body:
-            self._timer = self._loop.call_later(self._first_s, self._stream, 0)
+            self._timer = self._loop.call_later(self._pace.first_s, self._stream, 0)
+        elif self._pace.whole_s:
+            self._timer = self._loop.call_later(self._pace.whole_s, self._answer)
         else:
-            self.transport.write(HEAD % len(ANSWER) + ANSWER)
+            self._answer()
+
+    def _answer(self) -> None:
+        self.transport.write(HEAD % len(ANSWER) + ANSWER)
 
     def _stream(self, number: int) -> None:
         if self.transport.is_closing():
             return
         if number < len(CHUNKS):
             self.transport.write((STREAM_HEAD if number == 0 else b"") + CHUNKS[number])
-            self._timer = self._loop.call_later(self._gap_s, self._stream, number + 1)
+            # vLLM says who speaks when it has the first token, and that token with it.
+            self._timer = self._loop.call_later(self._pace.gap_s if number else 0.0, self._stream, number + 1)
         else:
             self.transport.write(END_OF_STREAM)
 
 
-async def serve(port: int, first_s: float, gap_s: float) -> None:
+async def serve(port: int, pace: Pace) -> None:
     """Serve until killed; prints where."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Upstream(first_s, gap_s), "127.0.0.1", port, backlog=4096)
+    server = await loop.create_server(lambda: Upstream(pace), "127.0.0.1", port, backlog=4096)
     print(json.dumps({"port": server.sockets[0].getsockname()[1]}), flush=True)
     await server.serve_forever()
 
@@ -82,9 +96,10 @@ async def serve(port: int, first_s: float, gap_s: float) -> None:
 @click.option("--port", default=0, help="Where to listen; 0 takes a free port.")
 @click.option("--first-ms", default=0.0, help="Milliseconds until a stream's first chunk.")
 @click.option("--gap-ms", default=0.0, help="Milliseconds between chunks.")
-def main(port: int, first_ms: float, gap_ms: float) -> None:
+@click.option("--whole-ms", default=0.0, help="Milliseconds until an answer that is not streamed.")
+def main(port: int, first_ms: float, gap_ms: float, whole_ms: float) -> None:
     """Run the stand-in."""
-    uvloop.run(serve(port, first_ms / 1000, gap_ms / 1000))
+    uvloop.run(serve(port, Pace(first_ms / 1000, gap_ms / 1000, whole_ms / 1000)))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def ask(connection: Connection, operator: str, subject: str, place: str, records
         raise InvalidValue(
             "the prompts stay covered: say in a few words why you need to see them, an audit will read it"
         )
-    row = audit.record(connection, operator, ACTION, subject, place=place, records=list(records), reason=reason.strip())
+    row = audit.record(connection, operator, ACTION, subject, reason=reason.strip(), place=place, records=list(records))
     return row.id
 
 
@@ -42,5 +42,5 @@ def find(connection: Connection, operator: str, subject: str, place: str, reveal
     for row in audit.recent(connection, limit=500, subject=subject):
         mine = row.id == reveal_id and row.action == ACTION and row.actor == operator
         if mine and row.detail.get("place") == place and now() < row.time + OPEN_FOR:
-            return Reveal(row.id, str(row.detail.get("reason", "")), row.time + OPEN_FOR)
+            return Reveal(row.id, row.reason or "", row.time + OPEN_FOR)
     return None

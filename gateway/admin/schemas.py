@@ -320,14 +320,19 @@ class UsageRow(BaseModel):
 
 
 class AuditEntry(Shown):
-    """Who did what to whom, when and why."""
+    """Who did what to whom, when, what it was before and after, and why; `hash` chains it to the row before."""
 
+    number: int
     id: str
     time: Time
     actor: str
     action: str
     subject: str
     detail: dict[str, Any]
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+    reason: str | None
+    hash: str
 
 
 class ProcessRow(Shown):

@@ -10,6 +10,7 @@ from gateway.ledger import erasing
 from gateway.ledger.erasing import Surroundings
 from gateway.ledger.errors import Forbidden
 from gateway.ledger.ingester import Ingester
+from gateway.settings import Settings
 
 FOLLOWED_S = 2.0  # a revoked key is refused everywhere within a second
 
@@ -24,10 +25,14 @@ def erase(context: Context, name: str, wait: float | None) -> None:
     Its keys end and its rows are hidden at once. While a gateway runs, it waits until no request of the account can be
     under way any more. Whatever stops it, the same command goes on where it was.
     """
-    own = context.settings.gateway
-    quiet_s = FOLLOWED_S + own.body_timeout_s + context.settings.limits.queue_wait_s
-    around = surroundings(context, quiet_s, own.total_timeout_s if wait is None else wait)
+    patience_s = context.settings.gateway.total_timeout_s if wait is None else wait
+    around = surroundings(context, quiet_s(context.settings), patience_s)
     context.emit_one(erasing.erase(around, name, context.actor).receipt or {})
+
+
+def quiet_s(settings: Settings) -> float:
+    """Return how many seconds after its key was accepted a request may still begin."""
+    return FOLLOWED_S + settings.gateway.body_timeout_s + settings.limits.queue_wait_s
 
 
 def surroundings(context: Context, quiet_s: float, patience_s: float = 0.0) -> Surroundings:

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from gateway import logs, records
 from gateway.command import Context, standard_options
 from gateway.ledger import metric_files
+from gateway.ledger.disk import DiskBudget
 from gateway.ledger.ingester import Ingester
 
 PUBLISH_S = 1.0
@@ -38,7 +39,8 @@ def run(context: Context, once: bool) -> None:
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda _number, _frame: stop.set())
     directory = context.settings.data_dir / "metrics"
-    publisher = threading.Thread(target=_publish, args=(worker, directory, stop), name="metrics", daemon=True)
+    disk = DiskBudget(context.settings.data_dir, context.settings.spool.budget_bytes)
+    publisher = threading.Thread(target=_publish, args=(worker, disk, directory, stop), name="metrics", daemon=True)
     publisher.start()
     worker.run(stop)
     publisher.join()
@@ -57,10 +59,15 @@ class IngesterMetrics:
         self._damaged = Counter("spiritsafe_spool_damaged_bytes", "Bytes that made no frame.", registry=registry)
         self._rows = Counter("spiritsafe_ingested_rows", "Records committed to the lake.", registry=registry)
         self._failures = Counter("spiritsafe_ingest_failures", "Tries to ingest that failed.", registry=registry)
+        self._used = Gauge("spiritsafe_disk_used_bytes", "What spool and lake take.", registry=registry)
+        self._budget = Gauge("spiritsafe_disk_budget_bytes", "What they may take (0: no bound).", registry=registry)
         self._seen = {self._rows: 0, self._failures: 0, self._damaged: 0}
 
-    def update(self, worker: Ingester) -> None:
-        """Take the worker's figures of this moment."""
+    def update(self, worker: Ingester, disk: DiskBudget) -> None:
+        """Take the worker's and the disk's figures of this moment."""
+        disk.measure()
+        self._used.set(disk.used_bytes)
+        self._budget.set(disk.budget_bytes)
         lag = worker.lag()
         self._frames.set(lag.frames)
         self._bytes.set(lag.bytes)
@@ -71,12 +78,12 @@ class IngesterMetrics:
             self._seen[counter] = value
 
 
-def _publish(worker: Ingester, directory: Path, stop: threading.Event) -> None:
+def _publish(worker: Ingester, disk: DiskBudget, directory: Path, stop: threading.Event) -> None:
     metrics = IngesterMetrics()
     while True:
         stopping = stop.wait(PUBLISH_S)
         try:
-            metrics.update(worker)
+            metrics.update(worker, disk)
             metric_files.publish(directory, "ingester", metrics.registry)
         except OSError as error:
             logger.error("can't publish metrics to %s: %s; ingesting goes on", directory, error)

@@ -1,4 +1,4 @@
-"""`spiritsafe traffic …`: watch records come in, check that none is lost, bring in history, take it out, let it go."""
+"""`spiritsafe traffic …`: watch records come in, check that none is lost, bring in history, take out, keep in order."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ import click
 import pyarrow.compute as pc
 
 from gateway.command import Context, Moment, standard_options
-from gateway.ledger import exporting, retention
+from gateway.commands.erase import quiet_s, surroundings
+from gateway.ledger import exporting
 from gateway.ledger.importing import import_traffic
 from gateway.ledger.lake import Lake
+from gateway.ledger.maintenance import maintain as maintain_traffic
+from gateway.ledger.maintenance import nightly
+from gateway.ledger.rehashing import RowReport, rehash
 from gateway.ledger.traffic import from_row
 from gateway.ledger.verification import verify as verify_traffic
 
@@ -26,7 +30,7 @@ POLL_S = 0.5
 
 @click.group()
 def traffic() -> None:
-    """Watch, verify, import, export and retain traffic records."""
+    """Watch, verify, import, export and maintain traffic records."""
 
 
 @traffic.command()
@@ -51,20 +55,45 @@ def tail(context: Context, follow: bool, account: str | None, limit: int) -> Non
 
 
 @traffic.command()
+@click.option("--numbers-only", is_flag=True, help="Do not hash the rows again, which reads the whole lake.")
 @standard_options
-def verify(context: Context) -> None:
-    """Check that every worker slot's finished requests are recorded, once; exit with 1 when one is lost or doubled."""
+def verify(context: Context, numbers_only: bool) -> None:
+    """Check that finished requests are recorded, once, and rows as they were written; exit with 1 when not."""
     reports = verify_traffic(context.settings)
     context.emit([vars(report) | {"sound": report.is_sound} for report in reports])
     broken = [report.stream for report in reports if not report.is_sound]
+    rows = RowReport() if numbers_only else rehash(context.settings)
+    if rows.places:
+        context.emit(rows.places)
+    if rows.unreadable:
+        context.emit(rows.unreadable)
     if broken:
         context.say(
             f"Records are missing or doubled in {', '.join(broken)}: keep the data folder as it is and see above."
         )
+    if not rows.is_sound:
+        context.say(
+            f"{rows.damaged} rows are not what was written and {len(rows.unreadable)} data files can't be read: keep "
+            "the data folder as it is, see above, and restore them from a backup."
+        )
+    if broken or not rows.is_sound:
         sys.exit(1)
     total = sum(report.completed for report in reports)
     waiting = sum(report.waiting for report in reports)
     context.say(f"Every one of {total} finished requests is accounted for, {waiting} of them not in the lake yet.")
+    if not numbers_only:
+        context.say(
+            f"{rows.rows} rows were hashed again and are as written; {rows.unhashed} are older than the hashes."
+        )
+
+
+@traffic.command()
+@standard_options
+def maintain(context: Context) -> None:
+    """Do what each night asks for: go on with erasures, remove what is over age, put files in order."""
+    around = surroundings(context, quiet_s(context.settings))
+    for report in maintain_traffic(context.settings, nightly(context.settings, around)):
+        context.emit([vars(report)])
 
 
 @traffic.command(name="import")
@@ -93,13 +122,6 @@ def export(
     lake = Lake(context.settings.data_dir / "lake" / "traffic")
     rows = exporting.export(lake, file, exporting.Choice(account, since, until, with_text=not no_text))
     context.emit_one({"file": str(file), "rows": rows, "bytes": file.stat().st_size})
-
-
-@traffic.command()
-@standard_options
-def retain(context: Context) -> None:
-    """Remove the texts and rows that are older than they may be; the house may run meanwhile."""
-    context.emit_one(vars(retention.apply(context.settings, context.database)))
 
 
 def newest(lake: Lake, limit: int, account: str | None = None) -> list[dict[str, Any]]:

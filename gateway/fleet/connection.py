@@ -394,6 +394,8 @@ class UpstreamClient:
         connection = self._kept(target)
         if connection is None:
             connection = await apart(self._connect(target, deadline))
+            if connection.transport.is_closing():
+                raise UpstreamDisconnected("The model's server left before it was asked.")
         response = connection.send(head, body, self._waiting)
         response.expire(deadline)
         if self._clock is None:

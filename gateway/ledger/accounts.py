@@ -51,7 +51,8 @@ def create(connection: sa.Connection, account: Account, actor: str) -> Account:
     if find(connection, account.name) is not None:
         raise AlreadyExists(f"account {account.name!r} exists already: choose another name, or create a key for it")
     connection.execute(sa.insert(table).values(**vars(account)))
-    audit.record(connection, actor, "account.create", account.name, tier=account.tier, operator=account.operator)
+    after = {"tier": account.tier, "operator": account.operator}
+    audit.record(connection, actor, "account.create", account.name, after=after)
     return account
 
 
@@ -76,9 +77,9 @@ def get(connection: sa.Connection, name: str) -> Account:
 
 def set_keep_text(connection: sa.Connection, name: str, keep_text: bool, actor: str) -> Account:
     """Keep the texts of an account's requests from now on, or none (zero retention)."""
-    get(connection, name)
-    connection.execute(sa.update(table).where(table.c.name == name).values(keep_text=keep_text))
-    audit.record(connection, actor, "account.keep_text", name, keep_text=keep_text)
+    before, after = {"keep_text": get(connection, name).keep_text}, {"keep_text": keep_text}
+    connection.execute(sa.update(table).where(table.c.name == name).values(after))
+    audit.record(connection, actor, "account.keep_text", name, before=before, after=after)
     return get(connection, name)
 
 

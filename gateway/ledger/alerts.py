@@ -108,7 +108,16 @@ def decide(
         alert, state=state, updated=moment, decided=moment, decision=decision, operator=operator, note=note
     )
     connection.execute(sa.update(table).where(table.c.id == alert_id).values(**vars(decided)))
-    audit.record(connection, operator, f"alert.{decision}", alert.account, alert=alert_id, note=note)
+    audit.record(
+        connection,
+        operator,
+        f"alert.{decision}",
+        alert.account,
+        before={"state": alert.state},
+        after={"state": state},
+        reason=note,
+        alert=alert_id,
+    )
     return decided
 
 

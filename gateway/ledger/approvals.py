@@ -43,7 +43,10 @@ def give(connection: sa.Connection, snapshot: str, approver: str, requested_by: 
         return known
     approval = Approval(snapshot, approver, requested_by, now(), note)
     connection.execute(sa.insert(table).values(**vars(approval)))
-    audit.record(connection, approver, "snapshot.approve", snapshot, requested_by=requested_by, note=note)
+    after = {"approved": True}
+    audit.record(
+        connection, approver, "snapshot.approve", snapshot, after=after, reason=note, requested_by=requested_by
+    )
     return approval
 
 

@@ -44,7 +44,8 @@ def grant(
     """Record an account's consent to training."""
     consent = Consent(uuid7(), account, TRAINING, version, time or now())
     connection.execute(sa.insert(table).values(**vars(consent)))
-    audit.record(connection, actor, "consent.grant", account, purpose=TRAINING, version=version)
+    after = {"purpose": TRAINING, "version": version, "granted": consent.granted}
+    audit.record(connection, actor, "consent.grant", account, after=after)
     return consent
 
 
@@ -53,7 +54,7 @@ def withdraw(connection: sa.Connection, account: str, actor: str) -> int:
     ended = connection.execute(
         sa.update(table).where(table.c.account == account, table.c.withdrawn.is_(None)).values(withdrawn=now())
     ).rowcount
-    audit.record(connection, actor, "consent.withdraw", account, consents=ended)
+    audit.record(connection, actor, "consent.withdraw", account, before={"in_force": ended}, after={"in_force": 0})
     return ended
 
 

@@ -1,7 +1,7 @@
-"""The control plane's database: SQLAlchemy Core on SQLite (WAL), every write announced by a revision.
+"""The control plane's database: SQLAlchemy Core on SQLite (WAL) or PostgreSQL, every write announced by a revision.
 
-Readers in other processes watch `revision()`, one integer that each write transaction increments, and load the
-tables they keep in memory when it moves. That is what makes a revocation binding everywhere within a second.
+Readers in other processes watch the revision, one integer that each write transaction increments, and load the tables
+they keep in memory when it moves. That is what makes a revocation binding everywhere within a second.
 """
 
 from __future__ import annotations
@@ -17,12 +17,20 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from gateway.ledger.engines import BUSY_MS, WRITE, make_engine
+from gateway.ledger.errors import InvalidValue, Unreachable
+from gateway.ledger.watching import CHANNEL, Listening, Polling, Watch
+
 MIGRATIONS = Path(__file__).parent / "migrations"
 metadata = sa.MetaData()
-_BUSY_MS = 10_000  # how long a writer waits for its turn
 revisions = sa.Table(
     "revisions", metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column("value", sa.Integer)
 )
+
+
+def to_json(value: object) -> str:
+    """Write a document in the one form it is stored in: keys sorted, so that equal documents are equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 class UtcTime(sa.types.TypeDecorator[datetime]):
@@ -33,22 +41,27 @@ class UtcTime(sa.types.TypeDecorator[datetime]):
 
     def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> int | None:
         """Turn an aware time into milliseconds."""
-        return None if value is None else round(value.timestamp() * 1000)
+        return None if value is None else self.milliseconds(value)
 
     def process_result_value(self, value: int | None, dialect: sa.Dialect) -> datetime | None:
         """Turn milliseconds into an aware UTC time."""
         return None if value is None else datetime.fromtimestamp(value / 1000, UTC)
 
+    @staticmethod
+    def milliseconds(value: datetime) -> int:
+        """Return what is stored for an aware time."""
+        return round(value.timestamp() * 1000)
+
 
 class Json(sa.types.TypeDecorator[Any]):
-    """A JSON document as text, keys sorted, so that equal documents are equal bytes."""
+    """A JSON document as text, in the form of `to_json`."""
 
     impl = sa.Text
     cache_ok = True
 
     def process_bind_param(self, value: object, dialect: sa.Dialect) -> str | None:
         """Serialise; None stays NULL."""
-        return None if value is None else json.dumps(value, sort_keys=True, separators=(",", ":"))
+        return None if value is None else to_json(value)
 
     def process_result_value(self, value: str | None, dialect: sa.Dialect) -> object:
         """Parse; NULL stays None."""
@@ -60,18 +73,22 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        # An error must not quote what was to be written: hashes of passwords and keys among it.
-        self._engine = sa.create_engine(url, hide_parameters=True)
-        if self._engine.dialect.name == "sqlite":
-            sa.event.listen(self._engine, "connect", _configure_sqlite)
-            sa.event.listen(self._engine, "begin", _begin)
+        self._engine = make_engine(url)
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
-        """Open a write transaction (SQLite: `BEGIN IMMEDIATE`), committed at the end of the block."""
-        with self._engine.connect().execution_options(spiritsafe_write=True) as connection, connection.begin():
-            yield connection
-            connection.execute(sa.update(revisions).values(value=revisions.c.value + 1))
+        """Open a write transaction, which no other meets, committed at the end of the block.
+
+        `InvalidValue` for what PostgreSQL's types can't hold and SQLite's can, such as a NUL in a text.
+        """
+        try:
+            with self._engine.connect().execution_options(**{WRITE: True}) as connection, connection.begin():
+                yield connection
+                connection.execute(sa.update(revisions).values(value=revisions.c.value + 1))
+                if self.is_postgresql:
+                    connection.exec_driver_sql(f"NOTIFY {CHANNEL}")  # delivered by the commit
+        except sa.exc.DataError as error:
+            raise InvalidValue(f"the database can't hold a value: {error.orig}") from None
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -84,33 +101,53 @@ class Database:
         with self.read() as connection:
             return int(connection.execute(sa.select(revisions.c.value)).scalar_one())
 
+    def watch(self) -> Watch:
+        """Return what follows the revision; for one thread, which closes it."""
+        return Listening(self._engine) if self.is_postgresql else Polling(self._engine)
+
+    @property
+    def is_postgresql(self) -> bool:
+        """Is it on PostgreSQL? Otherwise it is on SQLite."""
+        return self._engine.dialect.name == "postgresql"
+
     def migrate(self, version: str = "head") -> None:
-        """Bring the schema up to a version, the newest by default; does nothing when it is there already."""
-        if self._version() == newest_version():
+        """Bring the schema up to a version, the newest by default; does nothing when it is there already.
+
+        `InvalidValue` for a schema that a newer release has made.
+        """
+        found = self.version()
+        if found == newest_version():
             return
+        if found is not None and found > newest_version():
+            raise InvalidValue(
+                f"the control plane's schema is {found} and this release knows {newest_version()} at most: "
+                "run the newer release that other processes of this installation run"
+            )
         # A process that finds the schema in place is 12 MB smaller and 0.1 s quicker without it.
         from alembic import command  # noqa: PLC0415
         from alembic.config import Config  # noqa: PLC0415
 
-        with self._engine.connect().execution_options(spiritsafe_write=True) as connection:
+        with self._engine.connect().execution_options(**{WRITE: True}) as connection:
             config = Config()
             # Alembic reads a percent sign in an option as the start of a variable.
             config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
             config.attributes["connection"] = connection
             command.upgrade(config, version)
 
-    def _version(self) -> str | None:
+    def version(self) -> str | None:
+        """Return the schema's version, None where there is no control plane."""
         with self.read() as connection:
             if not sa.inspect(connection).has_table("alembic_version"):
                 return None
             return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
 
     def compact(self, patience_s: float = 30.0) -> bool:
-        """Leave no byte of deleted rows in the file, its free pages or its log; False while a reader holds the log.
+        """Leave no byte of deleted rows in the tables' files, free pages or log; False while a reader holds the log.
 
-        For SQLite; another database has means of its own, and True says only that there was nothing to do here.
+        PostgreSQL recycles its log (`pg_wal`) by itself, after its next checkpoints.
         """
-        if self._engine.dialect.name != "sqlite":
+        if self.is_postgresql:
+            self._rewrite_tables()
             return True
         deadline = time.monotonic() + patience_s
         with closing(self._engine.raw_connection()) as connection:
@@ -124,13 +161,23 @@ class Database:
                         return False
                     time.sleep(0.05)
             finally:
-                connection.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+                connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
         return True
+
+    def _rewrite_tables(self) -> None:
+        with self.read() as connection:
+            names = ", ".join(f'"{name}"' for name in sa.inspect(connection).get_table_names())
+        pooled = self._engine.raw_connection()
+        link: Any = pooled.driver_connection
+        pooled.detach()
+        with closing(link):
+            link.autocommit = True  # a transaction can't hold it
+            link.execute(f"VACUUM FULL {names}")
 
     @property
     def files(self) -> tuple[Path, ...]:
         """The files that the database consists of; none where it is a server."""
-        path = sa.make_url(self.url).database if self._engine.dialect.name == "sqlite" else None
+        path = sa.make_url(self.url).database if not self.is_postgresql else None
         return tuple(Path(path + end) for end in ("", "-wal", "-shm") if Path(path + end).exists()) if path else ()
 
     def close(self) -> None:
@@ -145,28 +192,18 @@ def newest_version() -> str:
 
 
 def open_database(url: str) -> Database:
-    """Open the control plane at an SQLAlchemy URL, making the file and its schema where they are missing."""
+    """Open the control plane at an SQLAlchemy URL, making the file and its schema where they are missing.
+
+    `Unreachable` where nobody answers there, or lets us in.
+    """
     parsed = sa.make_url(url)
     if parsed.get_backend_name() == "sqlite" and parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     database = Database(url)
-    database.migrate()
+    try:
+        database.migrate()
+    except sa.exc.OperationalError as error:
+        database.close()
+        place = parsed.render_as_string(hide_password=True)
+        raise Unreachable(f"the control plane {place} can't be used: {error.orig}; see `database`") from error
     return database
-
-
-def _configure_sqlite(connection: Any, _record: object) -> None:
-    # The driver's own transaction handling begins too late for BEGIN IMMEDIATE; `_begin` does it instead.
-    connection.isolation_level = None
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=FULL",
-        "foreign_keys=ON",
-        f"busy_timeout={_BUSY_MS}",
-        "secure_delete=ON",
-    ):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin(connection: sa.Connection) -> None:
-    write = connection.get_execution_options().get("spiritsafe_write")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

@@ -39,7 +39,9 @@ def begin(connection: sa.Connection, url: str, operator: str, note: str) -> Drai
             return known
     row = Drain(url, now(), operator, note)
     connection.execute(sa.insert(table).values(**vars(row)))
-    audit.record(connection, operator, "fleet.drain", url, note=note)
+    audit.record(
+        connection, operator, "fleet.drain", url, before={"drained": False}, after={"drained": True}, reason=note
+    )
     return row
 
 
@@ -47,7 +49,9 @@ def end(connection: sa.Connection, url: str, operator: str, note: str) -> None:
     """Put a backend back; `NotFound` when it is not out."""
     if connection.execute(sa.delete(table).where(table.c.url == url)).rowcount == 0:
         raise NotFound(f"{url} is not drained: `spiritsafe fleet list` shows which are")
-    audit.record(connection, operator, "fleet.undrain", url, note=note)
+    audit.record(
+        connection, operator, "fleet.undrain", url, before={"drained": True}, after={"drained": False}, reason=note
+    )
 
 
 def every(connection: sa.Connection) -> list[Drain]:

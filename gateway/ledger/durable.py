@@ -22,19 +22,19 @@ def write(path: Path, data: bytes, mode: int = 0o600) -> None:
         os.replace(building, path)
     finally:
         building.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    sync_path(path.parent)
 
 
 def remove(path: Path) -> None:
     """Remove a file, if it is there, so that it stays removed."""
     path.unlink(missing_ok=True)
     if path.parent.exists():
-        sync_folder(path.parent)
+        sync_path(path.parent)
 
 
-def sync_folder(path: Path) -> None:
-    """Sync a folder's entries."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+def sync_path(path: Path) -> None:
+    """Sync a file, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

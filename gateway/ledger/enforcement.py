@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
@@ -63,20 +63,22 @@ def impose(
             "or suspend the account instead"
         )
     start = now()
+    before = _said(in_force(connection).get(account))
     _clear(connection, account, start)
     row = Enforcement(uuid7(), account, action, start, start + duration, operator, note, alert)
     connection.execute(sa.insert(table).values(**vars(row)))
-    audit.record(
-        connection, operator, f"enforce.{action}", account, until=row.until.isoformat(), note=note, alert=alert
-    )
+    detail = {} if alert is None else {"alert": alert}
+    after = _said(row)
+    audit.record(connection, operator, f"enforce.{action}", account, before=before, after=after, reason=note, **detail)
     return row
 
 
 def clear(connection: sa.Connection, account: str, operator: str, note: str) -> int:
     """End the measures in force against an account; returns how many there were."""
     accounts.get(connection, account)
+    before = _said(in_force(connection).get(account))
     ended = _clear(connection, account, now())
-    audit.record(connection, operator, "enforce.clear", account, note=note, ended=ended)
+    audit.record(connection, operator, "enforce.clear", account, before=before, reason=note)
     return ended
 
 
@@ -92,6 +94,11 @@ def history(connection: sa.Connection, account: str | None = None) -> list[Enfor
     if account is not None:
         query = query.where(table.c.account == account)
     return [Enforcement(**row._mapping) for row in connection.execute(query)]
+
+
+def _said(measure: Enforcement | None) -> dict[str, Any] | None:
+    """Return what the audit log says of a measure."""
+    return None if measure is None else {"action": measure.action, "until": measure.until}
 
 
 def _clear(connection: sa.Connection, account: str, moment: datetime) -> int:

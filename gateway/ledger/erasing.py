@@ -21,6 +21,7 @@ import sqlalchemy as sa
 
 from gateway.ledger import (
     accounts,
+    audit,
     blanking,
     consents,
     durable,
@@ -108,8 +109,7 @@ def erase(around: Surroundings, account: str, actor: str) -> Erasure:
         job = _Job(around, _begin(around, lake, account, actor), lake)
         if not job.receipt.exists():
             for step in STEPS:
-                with around.database.read() as connection:
-                    holds.check(connection, account)
+                _check_hold(around, account, actor)
                 step(job)
         return _close(job)
 
@@ -219,6 +219,7 @@ def _forget(job: _Job) -> None:
             for column in table.columns:
                 if any(key.column.table.name == accounts.table.name for key in column.foreign_keys):
                     connection.execute(sa.delete(table).where(column == job.account))
+        connection.execute(sa.delete(holds.table).where(holds.table.c.account == job.account))
         connection.execute(sa.delete(accounts.table).where(accounts.table.c.name == job.account))
 
 
@@ -267,8 +268,8 @@ STEPS: tuple[Callable[[_Job], None], ...] = (
 
 
 def _begin(around: Surroundings, lake: Lake, account: str, actor: str) -> Erasure:
+    _check_hold(around, account, actor)
     with around.database.read() as connection:
-        holds.check(connection, account)
         known = accounts.find(connection, account) is not None
         begun = erasures.under_way(connection, account, "erasure")
     if not known and begun is None and not _has_rows(lake, account):
@@ -281,9 +282,22 @@ def _begin(around: Surroundings, lake: Lake, account: str, actor: str) -> Erasur
         if accounts.find(connection, account) is not None:
             for key in keys.every(connection, account):
                 keys.revoke(connection, key.id, actor)
-            consents.withdraw(connection, account, actor)
-            accounts.set_keep_text(connection, account, False, actor)
+            if account in consents.in_force(connection):
+                consents.withdraw(connection, account, actor)
+            if accounts.get(connection, account).keep_text:
+                accounts.set_keep_text(connection, account, False, actor)
     return erasure
+
+
+def _check_hold(around: Surroundings, account: str, actor: str) -> None:
+    """Raise `Forbidden` while a hold stands, and leave a row that says whom it stopped."""
+    with around.database.read() as connection:
+        hold = holds.find(connection, account)
+    if hold is None:
+        return
+    with around.database.write() as connection:
+        audit.record(connection, actor, "account.erase_stopped", account, hold=hold.id)
+    raise holds.refusal(hold)
 
 
 def _close(job: _Job) -> Erasure:

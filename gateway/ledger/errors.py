@@ -7,6 +7,7 @@ LedgerError
 ├── InvalidValue      a value that no setting or command would accept
 ├── SpoolUnavailable  the spool can't take a record (disk full, read-only, closed)
 ├── Corrupt           stored bytes do not match their checksum
+├── Unreachable       the control plane's database does not answer, or refuses us
 └── SecretLost        the installation's secret is missing, damaged, or not the one that its keys were made with
 """
 
@@ -37,6 +38,10 @@ class SpoolUnavailable(LedgerError):
 
 class Corrupt(LedgerError):
     """Stored bytes do not match their checksum."""
+
+
+class Unreachable(LedgerError):
+    """The control plane's database does not answer, or refuses us."""
 
 
 class SecretLost(LedgerError):

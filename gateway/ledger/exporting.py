@@ -39,7 +39,7 @@ def export(lake: Lake, file: Path, choice: Choice) -> int:
         os.replace(building, file)
     finally:
         building.unlink(missing_ok=True)
-    durable.sync_folder(file.parent)
+    durable.sync_path(file.parent)
     return rows
 
 

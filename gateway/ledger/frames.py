@@ -92,7 +92,10 @@ def _decode(data: bytes, position: int, offset: int) -> Frame | None:
         return None
     kind, frame, number = _NUMBERS.unpack_from(payload)
     text = payload[_NUMBERS.size :]
-    record = json.loads(text) if text.startswith(b" ") else orjson.loads(text)
+    try:
+        record = json.loads(text) if text.startswith(b" ") else orjson.loads(text)
+    except (ValueError, RecursionError):
+        return None  # one record that nobody can read must not hold up all that follow
     return Frame(Kind(kind), frame, number, record, offset + start + length)
 
 

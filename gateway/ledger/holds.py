@@ -45,7 +45,7 @@ def place(connection: sa.Connection, account: str, operator: str, note: str) -> 
         raise AlreadyExists(f"{account!r} is on hold already, by {standing.operator}: release it first to change it")
     hold = Hold(uuid7(), account, operator, note, now())
     connection.execute(sa.insert(table).values(**vars(hold)))
-    audit.record(connection, operator, "account.hold", account, hold=hold.id)
+    audit.record(connection, operator, "account.hold", account, before={"hold": None}, after={"hold": hold.id})
     return hold
 
 
@@ -55,7 +55,7 @@ def release(connection: sa.Connection, account: str, operator: str) -> Hold:
     if hold is None:
         raise NotFound(f"{account!r} is not on hold: `spiritsafe accounts list` shows which accounts are")
     connection.execute(sa.update(table).where(table.c.id == hold.id).values(released=now()))
-    audit.record(connection, operator, "account.release", account, hold=hold.id)
+    audit.record(connection, operator, "account.release", account, before={"hold": hold.id}, after={"hold": None})
     return hold
 
 
@@ -74,7 +74,12 @@ def check(connection: sa.Connection, account: str) -> None:
     """Raise `Forbidden` while a hold stands on the account."""
     hold = find(connection, account)
     if hold is not None:
-        raise Forbidden(
-            f"{account!r} is on legal hold {hold.id} since {hold.placed:%Y-%m-%d}, by {hold.operator}: nothing of it "
-            f"is erased until `spiritsafe accounts release {account}`"
-        )
+        raise refusal(hold)
+
+
+def refusal(hold: Hold) -> Forbidden:
+    """Return what says that a hold stands."""
+    return Forbidden(
+        f"{hold.account!r} is on legal hold {hold.id} since {hold.placed:%Y-%m-%d}, by {hold.operator}: nothing of it "
+        f"is erased until `spiritsafe accounts release {hold.account}`"
+    )

@@ -8,12 +8,14 @@ request begun in it has ended, oldest first. A kill at any point therefore neith
 from __future__ import annotations
 
 import fcntl
+import gc
 import logging
 import os
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -24,6 +26,7 @@ from deltalake.exceptions import DeltaError
 
 from gateway.ledger import fingerprint
 from gateway.ledger.configuration import IngesterSettings
+from gateway.ledger.durable import sync_path
 from gateway.ledger.errors import Forbidden, LedgerError, SpoolUnavailable
 from gateway.ledger.frames import Frame, Kind, read_segment
 from gateway.ledger.lake import SMALL_FILES, Lake
@@ -60,6 +63,7 @@ class _Stream:
     offset: int = 0
     last_frame: int = 0
     under_way: dict[int, tuple[dict[str, Any], Path]] = field(default_factory=dict)
+    unsynced: set[Path] = field(default_factory=set)
     damaged: set[Path] = field(default_factory=set)
     damaged_bytes: int = 0
     drained_at: float = field(default_factory=time.monotonic)
@@ -74,6 +78,7 @@ class _Stream:
                 continue
             if path != self.segment:
                 self.segment, self.offset = path, 0
+            self.unsynced.add(path)
             for frame in islice(read_segment(path, self.offset), limit - count):
                 rows += self._take(frame, path)
                 self.offset = frame.end
@@ -100,13 +105,10 @@ class _Stream:
         return frames, total
 
     def sync(self) -> None:
-        """Sync the segment being read: no row may be surer of its disk than the frame that its number comes from."""
-        if self.segment is not None:
-            descriptor = os.open(self.segment, os.O_RDONLY)
-            try:
-                os.fdatasync(descriptor)
-            finally:
-                os.close(descriptor)
+        """Sync what was read, names too: no row may be surer of its disk than the frame that its number comes from."""
+        for path in (*self.unsynced, self.folder):
+            sync_path(path)
+        self.unsynced.clear()
 
     def clean(self) -> None:
         """Delete the oldest segments that hold nothing the lake lacks; keep those with damaged bytes as `.torn`."""
@@ -114,6 +116,7 @@ class _Stream:
         for path in segments(self.folder)[:-1]:
             if self.segment is None or path.name >= self.segment.name or path in needed:
                 return
+            self.unsynced.discard(path)
             if path in self.damaged:
                 path.rename(path.with_suffix(".torn"))
             else:
@@ -225,9 +228,10 @@ class Ingester:
     def _poll(self) -> tuple[int, bool]:
         try:
             self._repair_once()
-            rows, marks, more = self._read()
-            if rows:
-                self._commit(rows, marks)
+            with _no_search_for_cycles():
+                rows, marks, more = self._read()
+                if rows:
+                    self._commit(rows, marks)
             closed = self._close_dead_slots()
             for stream in self._streams.values():
                 stream.clean()
@@ -292,6 +296,18 @@ class Ingester:
         if self._commits_until_tidy <= 0:
             self._commits_until_tidy = SMALL_FILES
             self._lake.tidy()
+
+
+@contextmanager
+def _no_search_for_cycles() -> Iterator[None]:
+    """Spare a batch the search for cycles among its records, which have none: it costs as much as reading them."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _as_interrupted(record: dict[str, Any]) -> dict[str, Any]:

@@ -140,7 +140,8 @@ def create(
     key, text = _made(pepper, Key(identifier, account, b"", "", moment, None, requests_per_minute, expires, scope))
     key = dataclasses.replace(key, family=identifier)
     _insert(connection, key)
-    audit.record(connection, actor, "key.create", account, key=key.id)
+    after = {"requests_per_minute": requests_per_minute, "scope": _bounds(scope), "expires": expires}
+    audit.record(connection, actor, "key.create", account, after=after, key=key.id)
     return key, text
 
 
@@ -159,10 +160,12 @@ def rotate(
         raise Forbidden(f"key {key_id} was rotated already: rotate its successor {newer}")
     end = moment + grace
     _check_end(end, moment)
-    _set(connection, key_id, expires=end if old.expires is None else min(end, old.expires))
+    last = end if old.expires is None else min(end, old.expires)
+    _set(connection, key_id, expires=last)
     key, text = _made(pepper, dataclasses.replace(old, id=uuid7(), created=moment))
     _insert(connection, key)
-    audit.record(connection, actor, "key.rotate", old.account, key=old.id, successor=key.id)
+    before, after = {"expires": old.expires}, {"expires": last}
+    audit.record(connection, actor, "key.rotate", old.account, before=before, after=after, key=old.id, successor=key.id)
     return key, text
 
 
@@ -181,7 +184,8 @@ def expire(connection: sa.Connection, key_id: str, end: datetime, actor: str) ->
     old = _living(connection, key_id, moment)
     _check_end(end, moment)
     _set(connection, key_id, expires=end)
-    audit.record(connection, actor, "key.expire", old.account, key=key_id, expires=to_rfc3339(end))
+    before, after = {"expires": old.expires}, {"expires": end}
+    audit.record(connection, actor, "key.expire", old.account, before=before, after=after, key=key_id)
     return get(connection, key_id)
 
 
@@ -189,8 +193,10 @@ def revoke(connection: sa.Connection, key_id: str, actor: str) -> Key:
     """End a key now; `NotFound` when there is no such id. Revoking twice keeps the first time."""
     key = get(connection, key_id)
     if key.revoked is None:
-        _set(connection, key_id, revoked=now())
-        audit.record(connection, actor, "key.revoke", key.account, key=key_id)
+        moment = now()
+        _set(connection, key_id, revoked=moment)
+        before, after = {"revoked": None}, {"revoked": moment}
+        audit.record(connection, actor, "key.revoke", key.account, before=before, after=after, key=key_id)
     return get(connection, key_id)
 
 
@@ -233,8 +239,12 @@ def _made(pepper: bytes, key: Key) -> tuple[Key, str]:
 
 
 def _insert(connection: sa.Connection, key: Key) -> None:
-    bounds = {name: value for name, value in vars(key.scope).items() if value}
-    connection.execute(sa.insert(table).values(**vars(key) | {"scope": bounds or None}))
+    connection.execute(sa.insert(table).values(**vars(key) | {"scope": _bounds(key.scope)}))
+
+
+def _bounds(scope: Scope) -> dict[str, Any] | None:
+    """Return what is stored of a scope: its bounds, None where it has none."""
+    return {name: value for name, value in vars(scope).items() if value} or None
 
 
 def _set(connection: sa.Connection, key_id: str, **values: datetime) -> None:

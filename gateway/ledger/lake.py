@@ -22,21 +22,32 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from deltalake import CommitProperties, DeltaTable, Transaction, WriterProperties, write_deltalake
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction, WriterProperties, write_deltalake
 from deltalake.exceptions import DeltaError
 
 from gateway.ledger import removed_numbers, tombstones
+from gateway.ledger.durable import sync_path
 from gateway.ledger.errors import LedgerError
+from gateway.ledger.rowhash import ROW_HASH, row_hashes
 from gateway.ledger.traffic import SCHEMA, from_row, today
 
 logger = logging.getLogger(__name__)
 
-# Columns that the lake adds: the worker slot's stream and record number (null for imported rows), and the version.
-PROVENANCE = (("spool_stream", pa.string()), ("spool_number", pa.int64()), ("lake_version", pa.int64()))
+# Columns that the lake adds: the worker slot's stream and record number (null for imported rows), the version, and the
+# hash of it all (null for rows of before there were hashes).
+PROVENANCE = (
+    ("spool_stream", pa.string()),
+    ("spool_number", pa.int64()),
+    ("lake_version", pa.int64()),
+    (ROW_HASH, pa.binary()),
+)
 SMALL_FILES = 100
 _READ_ATTEMPTS = 5
 _T = TypeVar("_T")
+_BATCH_ROWS = 10_000
 _TARGET_BYTES = 32 * 1024 * 1024
+_ORDERED_BYTES = 128 * 1024 * 1024  # of a closed day's files: many, so that few hold an account
 _CONFIGURATION: dict[str, str | None] = {
     # One commit a second would fill the log's folder: a checkpoint each 100 commits, older entries gone after an hour.
     "delta.checkpointInterval": "100",
@@ -116,6 +127,23 @@ class Lake:
         rows = self.read(filter=pc.field("id") == record_id)
         return from_row(rows.slice(0, 1).to_pylist()[0]) if rows.num_rows else None
 
+    def files(self, columns: Sequence[str]) -> Iterator[tuple[str, Iterator[pa.RecordBatch]]]:
+        """Yield each data file's path and its rows as they are stored, a batch at a time; null where a column is newer.
+
+        Reading one raises `OSError` or `pa.ArrowException` when its bytes make no sense.
+        """
+        with self._mutex:
+            table = self._refresh()
+            found = [] if table is None else pa.table(table.get_add_actions(flatten=True)).to_pylist()
+        for action in found:
+            yield action["path"], _stored_rows(self._path / action["path"], action["partition.day"], columns)
+
+    def has_file(self, path: str) -> bool:
+        """Return whether a data file, as `files` names it, is one of the newest version's."""
+        with self._mutex:
+            table = self._refresh()
+            return table is not None and path in pa.table(table.get_add_actions(flatten=True))["path"].to_pylist()
+
     def ids(self) -> Iterator[list[str]]:
         """Yield the ids of all rows, a batch at a time."""
         for batch in self.batches(["id"]):
@@ -151,7 +179,7 @@ class Lake:
         """
         marks = [Transaction(name, version) for name, version in (transactions or {}).items()]
         with self._writing(), self._mutex:
-            target = self._refresh() or self._create()
+            target = self._widened(self._refresh() or self._create())
             version = target.version() + 1
             commit = CommitProperties(max_commit_retries=0, app_transactions=marks)
             rows = _store(self._admitted(table), version)
@@ -162,29 +190,27 @@ class Lake:
         return version
 
     def repair(self) -> bool:
-        """Undo the newest commit if a power cut left it broken (its rows are still in the spool); True when it did.
+        """Undo the newest commits if a power cut left them broken (rows are still in the spool); True when it did.
 
         A sound one is synced again, since its writer may have been killed before it did so.
         """
         if not self._path.exists():
             return False
         with self._writing(), self._mutex:
-            commits = sorted(self._log.glob("[0-9]*.json"))
-            if not commits:
-                return False
-            version = int(commits[-1].stem)
-            if _is_sound(self._path, commits[-1]):
-                self._sync(version)
-                return False
-            logger.warning("undoing the broken commit %s of the lake; its rows are ingested again", version)
-            self._undo(version)
-            self._table = None
-            return True
+            undone = False
+            while commits := sorted(self._log.glob("[0-9]*.json")):
+                version = int(commits[-1].stem)
+                if _is_sound(self._path, commits[-1]):
+                    self._sync(version)
+                    break
+                logger.warning("undoing the broken commit %s of the lake; its rows are ingested again", version)
+                self._undo(version)
+                self._table, undone = None, True
+            return undone
 
     def tidy(self, most: int = SMALL_FILES) -> int:
         """Merge today's small files if they are more than `most`, erase those merged an hour ago; return how many."""
-        with self._writing(), self._mutex:
-            table = self._refresh()
+        with self.changing() as table:
             if table is None:
                 return 0
             day = [("day", "=", today())]
@@ -193,9 +219,7 @@ class Lake:
             if small <= most:
                 return 0
             table.optimize.compact(partition_filters=day, target_size=_TARGET_BYTES, writer_properties=_ENCODING)
-            self._sync(table.version())
-            table.vacuum(retention_hours=1, enforce_retention_duration=False, dry_run=False)
-            self._sync(table.version())
+            _vacuum(table)
             return small
 
     @contextmanager
@@ -203,9 +227,10 @@ class Lake:
         """Hold the turn of the one writer and yield the table, None before there is one; its commits are synced."""
         with self._writing(), self._mutex:
             table = self._refresh()
+            table = None if table is None else self._widened(table)
             before = -1 if table is None else table.version()
             yield table
-            for version in range(before + 1, before + 1 if table is None else table.version() + 1):
+            for version in range(before + 1, 0 if table is None else table.version() + 1):
                 self._sync(version)
 
     @property
@@ -238,6 +263,35 @@ class Lake:
                 continue
         return read(*self._dataset())
 
+    def order(self, day: str) -> int:
+        """Rewrite a day's files in Z-order of account and time, so that either finds its rows in few; return how many.
+
+        Writers wait meanwhile; a day that is over has none, so that its new files stay as they are.
+        """
+        with self.changing() as table:
+            if table is None:
+                return 0
+            metrics = table.optimize.z_order(
+                ["account", "time"],
+                partition_filters=[("day", "=", day)],
+                target_size=_ORDERED_BYTES,
+                max_concurrent_tasks=2,
+                writer_properties=_ENCODING,
+            )
+            return int(metrics["numFilesRemoved"])
+
+    def erase_replaced(self) -> None:
+        """Erase the files that were merged or rewritten an hour ago or earlier."""
+        with self.changing() as table:
+            if table is not None:
+                _vacuum(table)
+
+    def paths(self, day: str) -> list[str]:
+        """Return the names of a day's data files, in order."""
+        with self._mutex:
+            table = self._refresh()
+            return [] if table is None else sorted(table.file_uris(file_pruning_predicate=[("day", "=", day)]))
+
     @property
     def _log(self) -> Path:
         return self._path / "_delta_log"
@@ -265,6 +319,15 @@ class Lake:
         self._sync(0)
         return self._table
 
+    def _widened(self, table: DeltaTable) -> DeltaTable:
+        """Return the table with the columns that have been added to the lake since it was made."""
+        known = {field.name for field in table.schema().fields}
+        missing = [field for field in STORED if field.name not in known]
+        if missing:
+            table.alter.add_columns(Schema.from_arrow(pa.schema(missing)).fields)
+            self._sync(table.version())
+        return table
+
     @contextmanager
     def _writing(self) -> Iterator[None]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -277,21 +340,23 @@ class Lake:
         files = [self._path / path for path, _size in _added(commit)]
         for path in [*files, commit, *self._log.glob(f"{version:020d}.checkpoint*"), self._log / "_last_checkpoint"]:
             if path.exists():
-                _sync_path(path)
-        for folder in {*(path.parent for path in files), self._log, self._path, self._path.parent}:
-            _sync_path(folder)
+                sync_path(path)
+        above = (self._path, self._path.parent, self._path.parent.parent)
+        for folder in {*(path.parent for path in files), self._log, *above}:
+            sync_path(folder)
 
     def _undo(self, version: int) -> None:
         for path in self._log.glob(f"{version:020d}.*"):
             path.unlink()
         # It may point at the checkpoint just removed, and is only a shortcut.
         (self._log / "_last_checkpoint").unlink(missing_ok=True)
-        _sync_path(self._log)
+        sync_path(self._log)
 
 
 def _store(table: pa.Table, version: int) -> pa.Table:
     columns = []
-    for field in STORED:
+    fields = [field for field in STORED if field.name != ROW_HASH]
+    for field in fields:
         if field.name == "lake_version":
             columns.append(pa.array(np.full(table.num_rows, version, np.int64)))
         elif field.name not in table.column_names:
@@ -300,7 +365,25 @@ def _store(table: pa.Table, version: int) -> pa.Table:
             column = table.column(field.name)
             packed = pa.chunked_array(map(_pack, column.chunks), pa.binary()) if field.name == "minhash" else column
             columns.append(packed.cast(field.type))
-    return pa.Table.from_arrays(columns, schema=STORED)
+    rows = pa.Table.from_arrays(columns, schema=pa.schema(fields))
+    return rows.append_column(STORED.field(ROW_HASH), row_hashes(rows))
+
+
+def _stored_rows(path: Path, day: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    # Read as a file, not as Delta's dataset: that refuses one whose size is not what the log says without a look at it.
+    fields = [STORED.field(name) for name in columns]
+    with pq.ParquetFile(path) as file:
+        there = [name for name in columns if name in file.schema_arrow.names]
+        for batch in file.iter_batches(_BATCH_ROWS, columns=there):
+            size = batch.num_rows
+            added = {"day": pa.array([day] * size)} if "day" in columns else {}
+            arrays = [
+                batch.column(field.name).cast(field.type)
+                if field.name in there
+                else added.get(field.name, pa.nulls(size, field.type))
+                for field in fields
+            ]
+            yield pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
 
 def _present(table: pa.Table) -> pa.Table:
@@ -336,6 +419,10 @@ def _unpack(column: pa.BinaryArray) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(ends), values, mask=column.is_null())
 
 
+def _vacuum(table: DeltaTable) -> None:
+    table.vacuum(retention_hours=1, enforce_retention_duration=False, dry_run=False)
+
+
 def _added(commit: Path) -> list[tuple[str, int]]:
     actions = [json.loads(line) for line in commit.read_text().splitlines()]
     return [(action["add"]["path"], action["add"]["size"]) for action in actions if "add" in action]
@@ -353,14 +440,6 @@ def _is_whole(path: Path, size: int) -> bool:
     with path.open("rb") as file:
         file.seek(-len(_PARQUET_END), os.SEEK_END)
         return file.read() == _PARQUET_END and file.tell() == size
-
-
-def _sync_path(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def millisecond(moment: datetime) -> pa.Scalar:

@@ -90,15 +90,21 @@ def assign(
     _delete(connection, subject, name)
     if any(value is not None for value in changed.values().values()):
         connection.execute(sa.insert(table).values(**vars(changed)))
-    audit.record(connection, actor, "limits.set", f"{subject}:{name}", **change)
+    old, new = found.values(), changed.values()
+    before, after = ({quantity: values[quantity] for quantity in change} for values in (old, new))
+    audit.record(connection, actor, "limits.set", f"{subject}:{name}", before=before, after=after)
     return changed
 
 
 def clear(connection: sa.Connection, subject: Subject, name: str, actor: str) -> None:
     """End all limits of a subject; `NotFound` when it has none."""
-    if not _delete(connection, subject, _family(connection, name) or name if subject == "key" else name):
+    kept_under = _family(connection, name) or name if subject == "key" else name
+    found = find(connection, subject, kept_under)
+    if found is None:
         raise NotFound(f"{subject} {name!r} has no limits: `spiritsafe limits list` shows those there are")
-    audit.record(connection, actor, "limits.clear", f"{subject}:{name}")
+    _delete(connection, subject, kept_under)
+    before = {quantity: value for quantity, value in found.values().items() if value is not None}
+    audit.record(connection, actor, "limits.clear", f"{subject}:{name}", before=before)
 
 
 def find(connection: sa.Connection, subject: Subject, name: str) -> Limit | None:
@@ -125,8 +131,8 @@ def in_force(connection: sa.Connection, known_keys: Iterable[keys.Key]) -> Limit
     return found
 
 
-def _delete(connection: sa.Connection, subject: Subject, name: str) -> int:
-    return connection.execute(sa.delete(table).where(table.c.subject == subject, table.c.name == name)).rowcount
+def _delete(connection: sa.Connection, subject: Subject, name: str) -> None:
+    connection.execute(sa.delete(table).where(table.c.subject == subject, table.c.name == name))
 
 
 def _known_name(connection: sa.Connection, subject: Subject, name: str, models: Collection[str]) -> str:

@@ -45,7 +45,7 @@ def create(connection: sa.Connection, name: str, password: str, actor: str) -> t
     token = TOKEN_PREFIX + secrets.token_urlsafe(32)
     operator = Operator(name, HASHER.hash(password), hash_token(token), now())
     connection.execute(sa.insert(table).values(**vars(operator)))
-    audit.record(connection, actor, "operator.create", name)
+    audit.record(connection, actor, "operator.create", name, after={"created": operator.created})
     return operator, token
 
 

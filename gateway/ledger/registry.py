@@ -88,7 +88,8 @@ def add(connection: sa.Connection, student: Student, actor: str) -> Student:
     if find(connection, student.reference) is not None:
         raise AlreadyExists(f"{student.reference} exists already: a new training gets the next version")
     connection.execute(sa.insert(table).values(**vars(student)))
-    audit.record(connection, actor, "student.register", student.reference, snapshot=student.snapshot)
+    after = {"state": student.state, "snapshot": student.snapshot}
+    audit.record(connection, actor, "student.register", student.reference, after=after)
     return student
 
 
@@ -146,7 +147,16 @@ def record_gate(
     if student.state != "trained":
         raise Forbidden(f"{reference} is {student.state}: the gate decides once, train a new version instead")
     state: State = "candidate" if passed else "refused"
-    audit.record(connection, actor, f"student.{state}", student.reference, verdict=gate.get("verdict"))
+    after = {"state": state, "prices": list(prices)}
+    audit.record(
+        connection,
+        actor,
+        f"student.{state}",
+        student.reference,
+        before={"state": student.state},
+        after=after,
+        verdict=gate.get("verdict"),
+    )
     return _update(
         connection,
         student,
@@ -166,8 +176,8 @@ def promote(connection: sa.Connection, reference: str, operator: str, note: str 
     for other in in_state(connection, "promoted"):
         if other.task == student.task:
             _update(connection, other, state="retired")
-            audit.record(connection, operator, "student.retire", other.reference, replaced_by=student.reference)
-    audit.record(connection, operator, "student.promote", student.reference, note=note)
+            _record_move(connection, operator, "student.retire", other, "retired", replaced_by=student.reference)
+    _record_move(connection, operator, "student.promote", student, "promoted", note)
     return _update(connection, student, state="promoted", promoted_by=operator)
 
 
@@ -176,8 +186,15 @@ def rollback(connection: sa.Connection, reference: str, operator: str, note: str
     student = get(connection, reference)
     if student.state != "promoted":
         raise Forbidden(f"{reference} is {student.state}: only a promoted student can be rolled back")
-    audit.record(connection, operator, "student.rollback", student.reference, note=note)
+    _record_move(connection, operator, "student.rollback", student, "candidate", note)
     return _update(connection, student, state="candidate", promoted_by=None)
+
+
+def _record_move(
+    connection: sa.Connection, operator: str, action: str, student: Student, state: State, note: str = "", **detail: str
+) -> None:
+    before, after = {"state": student.state}, {"state": state}
+    audit.record(connection, operator, action, student.reference, before=before, after=after, reason=note, **detail)
 
 
 def _update(connection: sa.Connection, student: Student, **values: Any) -> Student:

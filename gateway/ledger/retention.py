@@ -34,6 +34,8 @@ WIRE = "wire"  # request and answer as they came, in the spool only
 TEXTS = ("messages", "prompt", "response")
 # What of `extra` lets a caller find its request again; anything else there may quote it.
 _KEPT_EXTRA = ("request_id", "traceparent")
+_KEPT_ITEM = rf'"({"|".join(_KEPT_EXTRA)})":"(\\.|[^"\\])*"'
+_ONLY_FOUND_AGAIN = rf"^\{{{_KEPT_ITEM}(,{_KEPT_ITEM})*\}}$"
 
 table = sa.Table(
     "retention",
@@ -82,9 +84,19 @@ def assign(
     if any(days is not None and days < 0 for days in (text_days, rows_days)):
         raise InvalidValue("days can't be negative: write 0 for no end")
     row = Retention(account, model, text_days, rows_days, now())
-    connection.execute(sa.delete(table).where(table.c.account == account, table.c.model == model))
+    mine = sa.and_(table.c.account == account, table.c.model == model)
+    before = connection.execute(sa.select(table.c.text_days, table.c.rows_days).where(mine)).one_or_none()
+    connection.execute(sa.delete(table).where(mine))
     connection.execute(sa.insert(table).values(**vars(row)))
-    audit.record(connection, actor, "account.retention", account, model=model, text_days=text_days, rows_days=rows_days)
+    audit.record(
+        connection,
+        actor,
+        "account.retention",
+        account,
+        before=None if before is None else before._asdict(),
+        after={"text_days": text_days, "rows_days": rows_days},
+        model=model,
+    )
     return row
 
 
@@ -178,7 +190,10 @@ def _before(moment: datetime, days: int) -> pc.Expression:
 
 
 def _with_text() -> pc.Expression:
-    return reduce(or_, (pc.field(name).is_valid() for name in TEXTS))
+    """Rows with text, also where it is only among the extras: what could not be read is kept there as it came."""
+    extra = pc.field("extra")
+    quoting = extra.is_valid() & ~pc.match_substring_regex(extra, _ONLY_FOUND_AGAIN)
+    return reduce(or_, (pc.field(name).is_valid() for name in TEXTS)) | pc.coalesce(quoting, pc.scalar(False))
 
 
 def _figures(parameters: str | None) -> str | None:
@@ -187,7 +202,7 @@ def _figures(parameters: str | None) -> str | None:
 
 
 def _found_again(extra: str | None) -> str | None:
-    return _reduced(extra, lambda name, _value: name in _KEPT_EXTRA)
+    return _reduced(extra, lambda name, value: name in _KEPT_EXTRA and isinstance(value, str))
 
 
 def _reduced(text: str | None, keeps: Callable[[str, object], bool]) -> str | None:

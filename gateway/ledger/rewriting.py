@@ -1,57 +1,38 @@
-"""Changing or removing rows of the lake: parts of a day at a time, each a commit, while readers and appends go on.
+"""Changing or removing rows of the lake: a day at a time, each a commit, while readers and appends go on.
 
-Delta's files are never changed: a part is written anew without the rows, and the old file stays until `purge`, which
+Delta's files are never changed: a day is written anew without the rows, and its old files stay until `purge`, which
 also cuts the log off, since it names the least and the greatest account of every old file. Writers take turns by the
-lake's lock, so that none conflicts and an append waits for one part at most.
+lake's lock, so that none conflicts and an append waits for one day at most.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, WriterProperties, write_deltalake
 
-from gateway.ledger import durable, removed_numbers
-from gateway.ledger.lake import Lake
+from gateway.ledger import removed_numbers
+from gateway.ledger.durable import sync_path
+from gateway.ledger.lake import STORED, Lake
+from gateway.ledger.rowhash import ROW_HASH, row_hashes
 
-PART_ROWS = 20_000
+BATCH_ROWS = 10_000
 _ENCODING = WriterProperties(compression="ZSTD", compression_level=1)
+Changed = Callable[[pa.Table], pa.Table]
 
 
-@dataclass(frozen=True)
-class _Part:
-    """Rows of one day that the commits `first` to `last` added."""
+def change(lake: Lake, chosen: pc.Expression, changed: Changed) -> int:
+    """Replace the chosen rows by what `changed` makes of each, as they are stored; return how many were chosen.
 
-    day: str
-    first: int
-    last: int
-
-    @property
-    def filter(self) -> pc.Expression:
-        """The part as Arrow reads it."""
-        version = pc.field("lake_version")
-        return (pc.field("day") == self.day) & (version >= self.first) & (version <= self.last)
-
-    @property
-    def predicate(self) -> str:
-        """The part as Delta replaces it."""
-        return f"day = '{self.day}' AND lake_version >= {self.first} AND lake_version <= {self.last}"
-
-
-def change(lake: Lake, chosen: pc.Expression, changed: Callable[[pa.Table], pa.Table]) -> int:
-    """Replace the chosen rows by what `changed` makes of them, as they are stored; return how many were chosen."""
-    total = 0
-    for part in _parts(lake, chosen):
-        with lake.changing() as table:
-            if table is not None:
-                total += _change_part(table, part, chosen, changed)
-    return total
+    Their hashes are made anew. A row that was damaged before goes on being one, and one without a hash too.
+    """
+    return _rewrite(lake, chosen, lambda rows: _hashed_anew(rows, changed(rows)))
 
 
 def remove(lake: Lake, chosen: pc.Expression) -> int:
@@ -61,7 +42,7 @@ def remove(lake: Lake, chosen: pc.Expression) -> int:
         removed_numbers.note(lake.folder.parent, rows)
         return rows.slice(0, 0)
 
-    return change(lake, chosen, emptied)
+    return _rewrite(lake, chosen, emptied)
 
 
 def purge(lake: Lake, older_than: timedelta = timedelta(0)) -> int:
@@ -81,49 +62,52 @@ def purge(lake: Lake, older_than: timedelta = timedelta(0)) -> int:
     return len(gone)
 
 
-def _parts(lake: Lake, chosen: pc.Expression) -> Iterator[_Part]:
-    touched = lake.read(["day", "lake_version"], chosen, with_erased=True)
-    for day in sorted(touched["day"].unique().to_pylist()):
-        wanted = set(touched.filter(pc.field("day") == day)["lake_version"].unique().to_pylist())
-        rows = lake.read(["lake_version"], pc.field("day") == day, with_erased=True)
-        sizes = {pair["values"]: pair["counts"] for pair in rows["lake_version"].value_counts().to_pylist()}
-        yield from _grouped(day, sizes, wanted)
+def _rewrite(lake: Lake, chosen: pc.Expression, made: Changed) -> int:
+    total = 0
+    for day in sorted(lake.read(["day"], chosen, with_erased=True)["day"].unique().to_pylist()):
+        with lake.changing() as table:
+            if table is not None:
+                total += _rewrite_day(table, day, chosen, made)
+    return total
 
 
-def _grouped(day: str, sizes: dict[int, int], wanted: set[int]) -> Iterator[_Part]:
-    group: list[int] = []
-    size = 0
-    for version in sorted(sizes):
-        if group and size + sizes[version] > PART_ROWS:
-            if wanted.intersection(group):
-                yield _Part(day, group[0], group[-1])
-            group, size = [], 0
-        group.append(version)
-        size += sizes[version]
-    if wanted.intersection(group):
-        yield _Part(day, group[0], group[-1])
-
-
-def _change_part(table: DeltaTable, part: _Part, chosen: pc.Expression, changed: Callable[[pa.Table], pa.Table]) -> int:
-    rows = table.to_pyarrow_dataset().to_table(filter=part.filter)
-    surely = pc.coalesce(chosen, pc.scalar(False))
-    picked = rows.filter(surely)
-    if picked.num_rows == 0:
+def _rewrite_day(table: DeltaTable, day: str, chosen: pc.Expression, made: Changed) -> int:
+    rows = table.to_pyarrow_dataset().filter(pc.field("day") == day)
+    count: int = rows.filter(chosen).count_rows()
+    if count == 0:  # Gone since the day was looked for.
         return 0
-    left = pa.concat_tables([rows.filter(~surely), changed(picked)])
-    commit = CommitProperties(max_commit_retries=0)
-    if left.num_rows == 0:
-        table.delete(part.predicate, commit_properties=commit)
-    else:
-        write_deltalake(
-            table,
-            left,
-            mode="overwrite",
-            predicate=part.predicate,
-            writer_properties=_ENCODING,
-            commit_properties=commit,
-        )
-    return int(picked.num_rows)
+    batches = _made(rows, chosen, made)
+    first = next(batches, None)
+    commit, predicate = CommitProperties(max_commit_retries=0), f"day = '{day}'"
+    if first is None:
+        table.delete(predicate, commit_properties=commit)
+        return count
+    write_deltalake(
+        table,
+        pa.RecordBatchReader.from_batches(STORED, chain([first], batches)),
+        mode="overwrite",
+        predicate=predicate,
+        writer_properties=_ENCODING,
+        commit_properties=commit,
+    )
+    return count
+
+
+def _made(rows: ds.Dataset, chosen: pc.Expression, made: Changed) -> Iterator[pa.RecordBatch]:
+    """Yield what a day's rows become, a batch at a time."""
+    surely = pc.coalesce(chosen, pc.scalar(False))
+    for batch in rows.to_batches(columns=STORED.names, batch_size=BATCH_ROWS):
+        table = pa.Table.from_batches([batch]).cast(STORED)
+        picked = table.filter(surely)
+        left = table if picked.num_rows == 0 else pa.concat_tables([table.filter(~surely), made(picked)])
+        yield from left.combine_chunks().to_batches()
+
+
+def _hashed_anew(before: pa.Table, after: pa.Table) -> pa.Table:
+    known = before[ROW_HASH].combine_chunks()
+    sound = pc.fill_null(pc.equal(known, row_hashes(before)), False)
+    hashes = pc.if_else(sound, row_hashes(after), known)
+    return after.set_column(STORED.get_field_index(ROW_HASH), STORED.field(ROW_HASH), hashes)
 
 
 def _cut_log(log: Path, table: DeltaTable) -> None:
@@ -131,16 +115,8 @@ def _cut_log(log: Path, table: DeltaTable) -> None:
     table.create_checkpoint()
     version = table.version()
     for path in [*log.glob(f"{version:020d}.checkpoint*"), log / "_last_checkpoint"]:
-        _sync(path)
+        sync_path(path)
     for path in sorted(log.iterdir()):
         if path.name[:20].isdecimal() and int(path.name[:20]) < version:
             path.unlink()
-    durable.sync_folder(log)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_path(log)

@@ -12,7 +12,7 @@ import os
 import secrets
 from pathlib import Path
 
-from gateway.ledger.errors import SecretLost
+from gateway.ledger.errors import Forbidden, SecretLost
 from gateway.ledger.identifiers import uuid7
 
 SIZE = 32
@@ -41,13 +41,28 @@ def read(data_dir: Path) -> bytes:
 
 def make(data_dir: Path) -> None:
     """Make the secret unless there is one already."""
+    _write(data_dir, secrets.token_bytes(SIZE))
+
+
+def place(data_dir: Path, secret: bytes) -> None:
+    """Put a secret of a backup where there is none; `Forbidden` where there is another one."""
+    _write(data_dir, secret)
+    if read(data_dir) != secret:
+        raise Forbidden(
+            f"{path_of(data_dir)} is another secret than the backup's, which its keys need: stop the house and move it "
+            "away first"
+        )
+
+
+def _write(data_dir: Path, secret: bytes) -> None:
+    """Write the file unless there is one already."""
     data_dir.mkdir(parents=True, exist_ok=True)
     # Written whole and then linked: of processes that start together one wins, and no other reads half a secret.
     draft = data_dir / f".secret-{uuid7()}"
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(SIZE))
+            file.write(secret)
             file.flush()
             os.fsync(file.fileno())
         os.link(draft, path_of(data_dir))

@@ -49,7 +49,8 @@ def propose(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
     """Register a frozen snapshot as waiting for approval; the same hash twice is the same proposal."""
     if connection.execute(sa.select(table).where(table.c.hash == snapshot.hash)).one_or_none() is None:
         connection.execute(sa.insert(table).values(**vars(snapshot)))
-        audit.record(connection, snapshot.requested_by, "snapshot.propose", snapshot.hash, task=snapshot.task)
+        after = {"task": snapshot.task, "rows": snapshot.report.get("rows")}
+        audit.record(connection, snapshot.requested_by, "snapshot.propose", snapshot.hash, after=after)
     return get(connection, snapshot.hash)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from gateway.ledger.columns import ARROW, plain
 from gateway.ledger.fingerprint import EMBEDDING_SIZE, MINHASH_SIZE
 from gateway.ledger.identifiers import from_rfc3339, now, to_rfc3339
 from gateway.ledger.validation import validate as validate
@@ -59,21 +60,15 @@ _FIELDS: dict[str, str | dict[str, str]] = {
     "metadata": "json",
     "tags": "texts",
 }
-_ARROW = {
-    "text": pa.string(),
-    "json": pa.string(),
-    "time": pa.timestamp("ms", "UTC"),
-    "integer": pa.int64(),
-    "number": pa.float64(),
-    "boolean": pa.bool_(),
-    "texts": pa.list_(pa.string()),
-}
+# The parts of a fingerprint are columns of their own.
+_FINGERPRINT = {"skeleton": "text", "minhash": "minhash", "embedding": "embedding", "conversation": "text"}
+_KNOWN = frozenset((*_FIELDS, "fingerprint", "extra"))
 
 
 def _arrow_type(kind: str | dict[str, str]) -> pa.DataType:
     if isinstance(kind, dict):
-        return pa.struct([(name, _ARROW[inner]) for name, inner in kind.items()])
-    return _ARROW[kind]
+        return pa.struct([(name, ARROW[inner]) for name, inner in kind.items()])
+    return ARROW[kind]
 
 
 # `day` is the day of ingestion in UTC, the lake's partition; `embedding` is 128 signed bytes.
@@ -81,10 +76,7 @@ SCHEMA: pa.Schema = pa.schema(
     [(name, _arrow_type(kind)) for name, kind in _FIELDS.items()]
     + [
         ("extra", pa.string()),
-        ("skeleton", pa.string()),
-        ("minhash", pa.list_(pa.uint32())),
-        ("embedding", pa.binary()),
-        ("conversation", pa.string()),
+        *((name, ARROW[kind]) for name, kind in _FINGERPRINT.items()),
         ("day", pa.string()),
     ]
 )
@@ -97,9 +89,14 @@ def today() -> str:
 
 def to_table(records: Sequence[Mapping[str, Any]], day: str | None = None) -> pa.Table:
     """Turn records into rows of `SCHEMA`, dated by the day of ingestion (today, where it is not given)."""
-    rows = [_to_row(record, day or today()) for record in records]
-    columns = [pa.array([row.get(field.name) for row in rows], field.type) for field in SCHEMA]
-    return pa.Table.from_arrays(columns, schema=SCHEMA)
+    extras = _Extras(records)
+    columns = {name: _column(kind, name, [row.get(name) for row in records], extras) for name, kind in _FIELDS.items()}
+    prints = _objects("fingerprint", [row.get("fingerprint") for row in records], _FINGERPRINT, extras)
+    for name, kind in _FINGERPRINT.items():
+        columns[name] = _column(kind, f"fingerprint.{name}", _inner(prints, name), extras)
+    columns["extra"] = _column("json", "extra", extras.found, extras)
+    columns["day"] = pa.array([day or today()] * len(records), pa.string())
+    return pa.Table.from_arrays([columns[field.name] for field in SCHEMA], schema=SCHEMA)
 
 
 def from_row(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,56 +114,64 @@ def from_row(row: Mapping[str, Any]) -> dict[str, Any]:
     return record
 
 
-def _to_row(record: Mapping[str, Any], day: str) -> dict[str, Any]:
-    extra = dict(record["extra"]) if isinstance(record.get("extra"), dict) else {}
-    row: dict[str, Any] = {"day": day}
-    for name, value in record.items():
-        kind = _FIELDS.get(name)
-        if kind is not None:
-            row[name] = _to_column(kind, name, value, extra)
-        elif name == "fingerprint" and isinstance(value, dict):
-            _fingerprint_to_row(value, row, extra)
-        elif name != "extra" or not isinstance(value, dict):
-            extra[name] = value
-    if row.get("time") is None:
-        row["time"] = now()
-    if extra:
-        row["extra"] = _json(extra)
-    return row
+class _Extras:
+    """What each record has beyond its columns: its own `extra`, fields of other systems, values that don't fit."""
+
+    def __init__(self, records: Sequence[Mapping[str, Any]]) -> None:
+        own = [record.get("extra") for record in records]
+        self.found: list[dict[str, Any] | None] = [dict(extra) if isinstance(extra, dict) else None for extra in own]
+        for position, record in enumerate(records):
+            if not record.keys() <= _KNOWN:
+                for name in record.keys() - _KNOWN:
+                    self.keep(position, name, record[name])
+            if own[position] is not None and self.found[position] is None:
+                self.keep(position, "extra", own[position])
+
+    def keep(self, position: int, name: str, value: Any) -> None:
+        """Keep a value that its column, if there is one, can't hold."""
+        extra = self.found[position]
+        if extra is None:
+            extra = self.found[position] = {}
+        extra[name] = value
 
 
-def _to_column(kind: str | dict[str, str], name: str, value: Any, extra: dict[str, Any]) -> Any:
-    if value is None:
-        return None
+def _column(kind: str | dict[str, str], name: str, values: list[Any], extras: _Extras) -> pa.Array:
     if isinstance(kind, dict):
-        return _to_struct(kind, name, value, extra)
-    converted = _CONVERT[kind](value)
-    if converted is None:
-        extra[name] = value
-    return converted
+        objects = _objects(name, values, kind, extras)
+        fields = [_column(inner, f"{name}.{key}", _inner(objects, key), extras) for key, inner in kind.items()]
+        absent = pa.array([value is None for value in objects], pa.bool_())
+        return pa.StructArray.from_arrays(fields, fields=list(_arrow_type(kind)), mask=absent)
+    made = plain(kind, values)
+    return _looked_at(kind, name, values, extras) if made is None else made
 
 
-def _to_struct(fields: dict[str, str], name: str, value: Any, extra: dict[str, Any]) -> dict[str, Any] | None:
-    if not isinstance(value, dict):
-        extra[name] = value
-        return None
-    row: dict[str, Any] = {}
-    for key, item in value.items():
-        if key in fields:
-            row[key] = _to_column(fields[key], f"{name}.{key}", item, extra)
-        else:
-            extra[f"{name}.{key}"] = item
-    return row
+def _looked_at(kind: str, name: str, values: list[Any], extras: _Extras) -> pa.Array:
+    """Convert one value after the other; what the column can't hold is kept with the extras."""
+    converted: list[Any] = []
+    for position, value in enumerate(values):
+        found = None if value is None else _CONVERT[kind](value)
+        if found is None and value is not None:
+            extras.keep(position, name, value)
+        converted.append(now() if found is None and kind == "time" else found)
+    return pa.array(converted, ARROW[kind])
 
 
-def _fingerprint_to_row(fingerprint: dict[str, Any], row: dict[str, Any], extra: dict[str, Any]) -> None:
-    for name, value in fingerprint.items():
-        convert = _FINGERPRINT.get(name)
-        converted = convert(value) if convert is not None and value is not None else None
-        if converted is not None:
-            row[name] = converted
-        elif value is not None:
-            extra[f"fingerprint.{name}"] = value
+def _objects(name: str, values: list[Any], fields: Mapping[str, str], extras: _Extras) -> list[dict[str, Any] | None]:
+    """Return the values that are objects; what else there is, and fields that they should not have, are extras."""
+    objects: list[dict[str, Any] | None] = []
+    for position, value in enumerate(values):
+        if value is not None and not isinstance(value, dict):
+            extras.keep(position, name, value)
+            value = None
+        elif value is not None and not value.keys() <= fields.keys():
+            for key in value.keys() - fields.keys():
+                extras.keep(position, f"{name}.{key}", value[key])
+        objects.append(value)
+    return objects
+
+
+def _inner(objects: list[dict[str, Any] | None], key: str) -> list[Any]:
+    return [None if value is None else value.get(key) for value in objects]
 
 
 def _fingerprint_from_row(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -262,10 +267,6 @@ _CONVERT: dict[str, Callable[[Any], Any]] = {
     "number": _number,
     "boolean": _boolean,
     "texts": _texts,
-}
-_FINGERPRINT: dict[str, Callable[[Any], Any]] = {
-    "skeleton": _text,
     "minhash": _minhash,
     "embedding": _embedding,
-    "conversation": _text,
 }

@@ -6,20 +6,25 @@ or still wait in the spool, or be under way. Anything else is lost or doubled.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from gateway.ledger import removed_numbers
 from gateway.ledger.configuration import Place
 from gateway.ledger.frames import Kind, read_segment
-from gateway.ledger.lake import Lake
+from gateway.ledger.lake import STORED, Lake
 from gateway.ledger.spool import segments, slots, stream_of
 
+logger = logging.getLogger(__name__)
+
 _SHOWN = 20
+_COLUMNS = ("spool_stream", "spool_number", "status", "error")
 
 
 @dataclass(frozen=True)
@@ -129,9 +134,9 @@ def _read_spool(folder: Path) -> _Spooled:
 
 
 def _read_lake(lake: Lake) -> dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    rows = lake.read(
-        ["spool_stream", "spool_number", "status", "error"], pc.field("spool_stream").is_valid(), with_erased=True
-    )
+    while (found := _numbered(lake)) is None:
+        continue
+    rows = pa.Table.from_batches(found, pa.schema([STORED.field(name) for name in _COLUMNS]))
     interrupted = (rows["status"].to_numpy() == 0) & (rows["error"].fill_null("").to_numpy() == "interrupted")
     numbers, streams = rows["spool_number"].to_numpy(), rows["spool_stream"].combine_chunks().dictionary_encode()
     codes = streams.indices.to_numpy()
@@ -139,3 +144,17 @@ def _read_lake(lake: Lake) -> dict[str, tuple[NDArray[np.int64], NDArray[np.int6
         stream: (numbers[(codes == code) & ~interrupted], numbers[(codes == code) & interrupted])
         for code, stream in enumerate(streams.dictionary.to_pylist())
     }
+
+
+def _numbered(lake: Lake) -> list[pa.RecordBatch] | None:
+    """Read the numbered rows of one version, None where files of it were erased meanwhile."""
+    found: list[pa.RecordBatch] = []
+    for path, batches in lake.files(_COLUMNS):
+        try:
+            found += [batch.filter(pc.field("spool_stream").is_valid()) for batch in batches]
+        except (OSError, pa.ArrowException) as error:
+            if isinstance(error, FileNotFoundError) and not lake.has_file(path):
+                return None
+            # What stood in it is missing below; hashing the rows again says which file that was.
+            logger.error("%s can't be read: %s", path, error)
+    return found

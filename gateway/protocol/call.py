@@ -49,7 +49,6 @@ class Call:
     """
 
     __slots__ = (
-        "_chunked",
         "_connection",
         "_on_left",
         "_on_writable",
@@ -76,7 +75,6 @@ class Call:
         self.started = False
         self.response_complete = False
         self.disconnected = False
-        self._chunked = False
         self._parts: list[bytes] = []
         self._size = 0
         self._wakeup: Wakeup | None = None
@@ -139,7 +137,6 @@ class Call:
 
     def begin(self, lines: bytes, block: bytes) -> None:
         """Begin an answer whose length is not known, with status 200, header lines and a first block."""
-        self._chunked = True
         self._write(b"%btransfer-encoding: chunked\r\n\r\n%b" % (self._head(200, lines), _chunk(block)))
 
     def write(self, block: bytes) -> None:

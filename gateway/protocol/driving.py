@@ -77,11 +77,12 @@ class Driver:
             self._step(None)
 
     def cancel(self, msg: str | None = None) -> None:
-        """Raise `CancelledError` where the coroutine waits, or where it waits next."""
-        if self._awaited is None:
-            self._cancelled = True
-        else:
-            self._step(asyncio.CancelledError(msg))
+        """Raise `CancelledError` where the coroutine waits in the next turn of the loop, as a task's `cancel` does.
+
+        Not at once: who cancels many must not find them ended, and gone from its list, while it goes through them.
+        """
+        self._cancelled = True
+        asyncio.get_running_loop().call_soon(self._interrupt, msg)
 
     def _step(self, error: BaseException | None) -> None:
         before, _running.driver = _running.driver, self
@@ -107,8 +108,12 @@ class Driver:
                 awaited._asyncio_future_blocking = False  # as a task does: it was awaited, not just yielded
                 awaited.add_done_callback(self.resume)
         if self._cancelled:
+            self._interrupt()
+
+    def _interrupt(self, msg: str | None = None) -> None:
+        if self._cancelled and self._awaited is not None:
             self._cancelled = False
-            self.cancel()
+            self._step(asyncio.CancelledError(msg))
 
 
 async def apart(work: Coroutine[Any, Any, Result]) -> Result:

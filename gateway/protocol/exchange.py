@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any, Protocol
 
 from gateway.ledger.accounts import Account
+from gateway.ledger.errors import SpoolUnavailable
 from gateway.ledger.identifiers import uuid7
 from gateway.ledger.keys import Key
 from gateway.protocol.answers import Answer
@@ -97,6 +99,8 @@ class Exchange:
     tokens: int = 0
     reservation: Reservation | None = None
     recorded: bool = False
+    # Where records must be on the disk before answers end: this one's way there, and what kept it from arriving.
+    unsynced: asyncio.Future[SpoolUnavailable | None] | None = None
     whole: bytes | None = None  # the answer's bytes, where it was not streamed
     answer_lines: bytes = b""  # the headers that admission wants every answer to carry
 

@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
 from gateway.errors import InternalError
 from gateway.ledger.identifiers import uuid7
@@ -30,6 +31,7 @@ READER_TIMEOUT_S = 60.0  # for a client that takes nothing of its answer
 LEFTOVER_TIMEOUT_S = 30.0  # for the rest of a body that was answered before its end
 CHECK_S = 1.0  # how often a connection looks at its deadlines: a timer for each request would cost more than the check
 BACKLOG = 2048
+LINGER_S = 0.3  # at the end: for a client that was promised that its connection is kept, and is sending already
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +54,13 @@ def listen(host: str, port: int) -> socket.socket:
     listener.listen(BACKLOG)
     listener.setblocking(False)
     return listener
+
+
+class PartingState(ServerState):
+    """What uvicorn's connections share, and whether the server is about to stop."""
+
+    parting = False
+    accepted = 0  # connections, ever
 
 
 class _Known:
@@ -94,16 +103,16 @@ def _known(data: bytes, call: Call, handler: Handler) -> _Known | None:
     end = data.find(b"\r\n\r\n") + 4
     if not 4 < end <= _LONGEST_KNOWN or not call.keep_alive or any(name in head.headers for name in _UNKNOWABLE):
         return None
-    lengths = _LENGTH.findall(data, 0, end)
+    lengths = list(_LENGTH.finditer(data, 0, end))
     # As many lines as headers, and the request's and an empty one: so the head ends where it seems to.
-    if (
-        len(lengths) != 1
-        or head.names.count(b"content-length") != 1
-        or data.count(b"\n", 0, end) != len(head.names) + 2
-    ):
+    whole = data.count(b"\n", 0, end) == len(head.names) + 2
+    if not whole or len(lengths) != 1 or head.names.count(b"content-length") != 1:
         return None
-    found = _LENGTH.search(data, 0, end)
-    return _Known(data[: found.start(1)], data[found.end(1) : end], head, handler) if found is not None else None
+    start, stop = lengths[0].span(1)
+    return _Known(data[:start], data[stop:end], head, handler)
+
+
+_LONGEST_NAME = 64  # of a header whose lower-case form is remembered
 
 
 @lru_cache(maxsize=1024)
@@ -139,6 +148,8 @@ class GatewayProtocol(HttpToolsProtocol):
         """Start the clock for the first request."""
         super().connection_made(transport)
         self._peer = self.client[0] if self.client else ""
+        if isinstance(self.server_state, PartingState):
+            self.server_state.accepted += 1
         self._allow(self.header_timeout_s)
         self._check = self.loop.call_later(CHECK_S, self._look_at_the_clock)
 
@@ -159,7 +170,7 @@ class GatewayProtocol(HttpToolsProtocol):
         body = self._known.body_of(data) if rests and self._known is not None else None
         if body is not None and self._known is not None:
             self._due = None
-            call, handler = Call(self, self._known.head, self._peer, True), self._known.handler
+            call, handler = Call(self, self._known.head, self._peer, not self._parting), self._known.handler
             call.received_whole(body)
             self.cycle = call  # type: ignore[assignment]
         else:
@@ -188,6 +199,30 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._current is not None:
             self._current.caught_up()
 
+    def shutdown(self) -> None:
+        """Part: the answer under way says so; a client that was promised another request has a moment to send it."""
+        call = self._reading()
+        if call is None and self.cycle is not None:
+            super().shutdown()
+        elif call is None or call.response_complete:
+            self._linger()
+        elif not call.started:
+            call.keep_alive = False
+
+    @property
+    def _parting(self) -> bool:
+        return isinstance(self.server_state, PartingState) and self.server_state.parting
+
+    def _linger(self) -> None:
+        self.loop.call_later(LINGER_S, self._leave, 2)
+
+    def _leave(self, turns: int) -> None:
+        """Close, unless a request came; what came while the loop was held up is seen in the turn after next only."""
+        if turns:
+            self.loop.call_soon(self._leave, turns - 1)
+        elif not self._in_head and (self.cycle is None or self.cycle.response_complete):
+            self.transport.close()
+
     # --- the parser's side ---
 
     def on_message_begin(self) -> None:
@@ -198,7 +233,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Keep a header."""
-        self.headers.append((_lower(name), value))
+        self.headers.append((_lower(name) if len(name) <= _LONGEST_NAME else name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """Make a call of a request for the data plane; leave any other to uvicorn."""
@@ -211,10 +246,10 @@ class GatewayProtocol(HttpToolsProtocol):
             super().on_message_begin()  # makes the scope, which no call needs
             self.url = url
             self.headers += headers
-            self.expect_100_continue = (b"expect", b"100-continue") in headers
+            self.expect_100_continue = any(n == b"expect" and v.lower() == b"100-continue" for n, v in headers)
             super().on_headers_complete()
             return
-        keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive()
+        keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive() and not self._parting
         call = Call(self, Head(path, self.headers), self._peer, keep_alive)
         before = self.cycle
         self.cycle = call  # type: ignore[assignment]
@@ -278,11 +313,13 @@ class GatewayProtocol(HttpToolsProtocol):
         if self._queue:
             cycle, handler = self._queue.pop()
             if isinstance(cycle, Call):
-                self.loop.call_soon(self._start, cycle, handler)  # not from here: there may be any number of them
+                self.loop.call_soon(self._start_next, cycle, handler)  # not from here: there may be any number of them
             else:
                 self._start_asgi_task(cast(RequestResponseCycle, cycle), handler)
         else:
             self._allow(KEEP_ALIVE_S if self._has_whole_body() else LEFTOVER_TIMEOUT_S)
+            if self._parting:
+                self._linger()
 
     def _reading(self) -> Call | None:
         """Return the request that is being read, where it is the data plane's."""
@@ -292,6 +329,10 @@ class GatewayProtocol(HttpToolsProtocol):
     def _has_whole_body(self) -> bool:
         call = self._reading()
         return not self.cycle.more_body if call is None else call.body_complete
+
+    def _start_next(self, call: Call, handler: Handler) -> None:
+        if not self.transport.is_closing():  # its client may have left meanwhile
+            self._start(call, handler)
 
     def _start(self, call: Call, handler: Handler) -> None:
         self._current = call

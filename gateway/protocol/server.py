@@ -1,7 +1,7 @@
 """Uvicorn's server, told to stop in steps, so that every accepted request is answered, and told to reload by SIGHUP.
 
-SIGTERM: `/ready` says 503 for the notice, in which load balancers look elsewhere and all is served; then nobody listens
-any more; a moment later idle connections are closed, and the others when their answers are complete.
+SIGTERM: `/ready` says 503 for the notice, in which load balancers look elsewhere and all is served, each answer with
+the word that its connection ends; then nobody listens any more, and connections end as their answers are complete.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ from typing import NamedTuple
 
 import uvicorn
 
+from gateway.protocol.listener import BACKLOG, PartingState
+
+QUIET_TURNS = 3  # of the loop, without a connection: nobody waits any more
+
 
 class Patience(NamedTuple):
     """Seconds: how long `/ready` says 503 before nobody listens, and how long an answer under way may then take."""
@@ -25,14 +29,12 @@ class Patience(NamedTuple):
     grace_s: float
 
 
-LATE_S = 0.3  # for the first request of a connection that was accepted just before the end
-
-
 class DrainingServer(uvicorn.Server):
     """Serves until told to stop; a second signal cuts the notice short. `on_drain` and `on_hangup` are told at once."""
 
     def __init__(self, config: uvicorn.Config, on_drain: Callable[[], Patience], on_hangup: Callable[[], None]) -> None:
         super().__init__(config)
+        self.server_state: PartingState = PartingState()
         self._on_drain = on_drain
         self._on_hangup = on_hangup
         self._exit_at: float | None = None
@@ -43,6 +45,7 @@ class DrainingServer(uvicorn.Server):
             super().handle_exit(sig, frame)
             return
         patience = self._on_drain()
+        self.server_state.parting = True
         self.config.timeout_graceful_shutdown = round(patience.grace_s)
         self._exit_at = time.monotonic() + patience.notice_s
 
@@ -59,10 +62,20 @@ class DrainingServer(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop listening, hear who was accepted last, and let all finish."""
+        """Hear who has connected already, stop listening, and let all finish."""
+        await self._accept_the_last()
         for server in self.servers:
             server.close()
         for listener in sockets or []:
             listener.close()
-        await asyncio.sleep(LATE_S)
         await super().shutdown(sockets)
+
+    async def _accept_the_last(self) -> None:
+        """Let the loop take who has connected: it takes one in a turn, and may have been held up for many."""
+        quiet = 0
+        for _ in range(BACKLOG):
+            before = self.server_state.accepted
+            await asyncio.sleep(0)
+            quiet = quiet + 1 if self.server_state.accepted == before else 0
+            if quiet == QUIET_TURNS:
+                return

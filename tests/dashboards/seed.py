@@ -6,13 +6,16 @@ The console's tests and its screenshots look at this; everything is written thro
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -109,20 +112,17 @@ def house(settings: Settings, database: Database) -> dict[str, str]:
     records = [record for caller in CALLERS for record in _requests(caller, draw)]
     Lake(settings.data_dir / "lake" / "traffic").append(to_table(records))
     with database.write() as connection:
-        _accounts(connection, settings)
-        _snapshots(connection, settings.data_dir)
-        _students(connection, settings.data_dir)
-        opened = _alerts(connection, records)
-        _backdate(connection)
-    return opened
+        with patch.object(audit, "now", _days_ago()):
+            _accounts(connection, settings)
+            _snapshots(connection, settings.data_dir)
+            _students(connection, settings.data_dir)
+        return _alerts(connection, records)
 
 
-def _backdate(connection: sa.Connection) -> None:
-    """Move what the command line did to the days it would have been done on."""
-    rows = connection.execute(sa.select(audit.table).where(audit.table.c.actor == "cli:root")).all()
-    for number, row in enumerate(rows):
-        moment = now() - timedelta(days=28 - 24 * number / len(rows), minutes=7 * number)
-        connection.execute(sa.update(audit.table).where(audit.table.c.id == row.id).values(time=moment))
+def _days_ago() -> Callable[[], datetime]:
+    """Return a clock for the audit log that begins four weeks ago and goes on by half a day for each row."""
+    hours = itertools.count(0, 13)
+    return lambda: now() - timedelta(days=28) + timedelta(hours=next(hours))
 
 
 def _requests(caller: Caller, draw: random.Random) -> list[dict[str, Any]]:

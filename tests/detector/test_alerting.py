@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -20,9 +19,9 @@ NAME = "harvester"
 
 
 @pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
+def database(control_url: str) -> Iterator[Database]:
     """Return a control plane that knows the account."""
-    opened = fresh(f"sqlite:///{tmp_path / 'control.sqlite'}")
+    opened = fresh(control_url)
     with opened.write() as connection:
         accounts.create(connection, accounts.new(NAME), "test")
     yield opened

@@ -263,6 +263,42 @@ def test_a_stopped_worker_finishes_its_answers(tmp_path: Path, vllm: FakeVllm) -
 
 
 @pytest.mark.slow
+def test_a_connection_that_was_promised_to_be_kept_serves_one_more(tmp_path: Path, vllm: FakeVllm) -> None:
+    """A stream that began before SIGTERM did not say that its connection ends: the next request is answered."""
+    vllm.always(lambda request: chat_stream("teacher", ["a"] * 20, pause_s=0.1))
+    with gateway_command(tmp_path, vllm.url, workers=1) as (parent, url):
+        auth = {"authorization": f"Bearer {_key(tmp_path)}"}
+        wanted: dict[str, Any] = {"model": "teacher", "messages": HI, "stream": True}
+        with httpx.Client(base_url=url, headers=auth, timeout=20) as client:
+            with client.stream("POST", "/v1/chat/completions", json=wanted) as stream:
+                lines = stream.iter_lines()
+                next(lines)
+                parent.send_signal(signal.SIGTERM)
+                assert "data: [DONE]" in list(lines)
+            vllm.always(None)
+            answer = client.post("/v1/chat/completions", json=wanted | {"stream": False})
+        assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+        assert parent.wait(20) == 0
+
+
+@pytest.mark.slow
+def test_who_connects_while_the_loop_is_held_up_is_heard(tmp_path: Path, vllm: FakeVllm) -> None:
+    """The notice is over when the loop goes on, and clients wait that it has not accepted yet."""
+    with gateway_command(tmp_path, vllm.url, workers=1) as (parent, url):
+        key = _key(tmp_path)
+        (worker,) = _children(parent.pid)
+        parent.send_signal(signal.SIGTERM)
+        time.sleep(0.4)
+        os.kill(worker, signal.SIGSTOP)
+        with ThreadPoolExecutor(20) as threads:
+            wanted = [threads.submit(_ask_at, url, key, False) for _ in range(20)]
+            time.sleep(1.5)
+            os.kill(worker, signal.SIGCONT)
+            assert [future.result(20).status_code for future in wanted] == [200] * 20
+        assert parent.wait(20) == 0
+
+
+@pytest.mark.slow
 def test_every_accepted_request_is_answered_before_a_worker_ends(tmp_path: Path, vllm: FakeVllm) -> None:
     """SIGTERM: not ready at once, then deaf to new connections, and gone when the last of many answers is complete."""
 

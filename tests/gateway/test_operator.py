@@ -17,12 +17,13 @@ from gateway.ledger import accounts, alerts, metric_files
 from gateway.ledger.database import Database
 from gateway.settings import OperatorSettings, Settings
 from tests.control_plane import fresh
+from tests.postgresql import PostgresServer
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(tmp_path: Path, control_url: str) -> Settings:
     """An empty installation."""
-    return Settings(data_dir=tmp_path)
+    return Settings(data_dir=tmp_path / "data", database=control_url)
 
 
 @pytest.fixture
@@ -61,6 +62,27 @@ def test_metrics_of_all_processes(settings: Settings, database: Database) -> Non
         assert "spiritsafe_thing_total 3.0" in answer.text
         assert 'spiritsafe_open_alerts{process="operator",severity="high"} 1.0' in answer.text
         assert "org-4411" not in answer.text
+
+
+@pytest.mark.postgresql
+def test_metrics_are_there_while_the_database_is_away(
+    tmp_path: Path, postgres: PostgresServer, postgres_database: Database
+) -> None:
+    """Other processes' figures are wanted all the more then; what is not known is left out."""
+    settings = Settings(data_dir=tmp_path, database=postgres_database.url)
+    registry = CollectorRegistry()
+    Counter("spiritsafe_thing", "Things.", registry=registry).inc(3)
+    metric_files.publish(settings.data_dir / "metrics", "gateway-w0", registry)
+    client = TestClient(operator.create_app(settings, postgres_database))
+    assert 'spiritsafe_open_alerts{process="operator",severity="high"} 0.0' in client.get("/metrics").text
+    postgres.stop()
+    try:
+        answer = client.get("/metrics")
+    finally:
+        postgres.start()
+    assert (answer.status_code, "spiritsafe_thing_total 3.0" in answer.text) == (200, True)
+    assert "spiritsafe_open_alerts{" not in answer.text
+    assert 'severity="high"} 0.0' in client.get("/metrics").text
 
 
 def test_the_scrape_token(settings: Settings, database: Database) -> None:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.ledger import accounts, traffic
-from gateway.settings import RecordSettings, Settings
+from gateway.ledger.frames import Kind
+from gateway.ledger.spool import read_segment, segments
+from gateway.settings import RecordSettings, Settings, SpoolSettings
 from tests.fakes import FakeVllm, Received, Script, answer_like_vllm
-from tests.gateway.conftest import RunningGateway, running_gateway, settings_for
+from tests.gateway.conftest import RunningGateway, eventually, running_gateway, settings_for
+from tests.gateway.ledger.power import Disk
 
 BODY: dict[str, Any] = {"model": "teacher", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -137,6 +143,149 @@ def test_serving_unrecorded_is_a_choice_and_counted(
         assert '"Hello"' in ask(house, key, stream=True).text
         registry = house.worker.metrics.registry
         assert registry.get_sample_value("spiritsafe_spool_drops_total", {"policy": "serve"}) == 4
+
+
+def _spooled(tmp_path: Path, url: str, on_spool_failure: str = "refuse", **spool: Any) -> Settings:
+    settings = settings_for(tmp_path / "data", url, on_spool_failure=on_spool_failure)
+    return Settings(**vars(settings) | {"spool": SpoolSettings(**spool)})
+
+
+def _survivors(folder: Path) -> list[tuple[int, str]]:
+    frames = [frame for path in segments(folder / "spool" / "w0") for frame in read_segment(path)]
+    return [(frame.record["status"], frame.record["id"]) for frame in frames if frame.kind is Kind.FINAL]
+
+
+class SlowDisk:
+    """`os.fsync` that waits until it is let through, for threads of a spool."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.open = threading.Event()
+        self.waiting = threading.Event()
+        self._through: Callable[[int], None] = os.fsync
+        monkeypatch.setattr(os, "fsync", self._fsync)
+
+    def _fsync(self, descriptor: int) -> None:
+        if threading.current_thread().name.startswith("spool-"):
+            self.waiting.set()
+            assert self.open.wait(20)
+        self._through(descriptor)
+
+
+@pytest.mark.parametrize("ask_for", [{}, {"stream": True}, {"model": "nobody"}], ids=["whole", "stream", "refusal"])
+def test_in_strict_mode_an_answer_survives_a_power_cut(
+    tmp_path: Path, vllm: FakeVllm, monkeypatch: pytest.MonkeyPatch, ask_for: dict[str, Any]
+) -> None:
+    """Whoever has read an answer to its end finds its record on the disk, whatever the window is."""
+    disk = Disk(tmp_path / "data").install(monkeypatch)
+    with running_gateway(_spooled(tmp_path, vllm.url, durability="strict", group_commit_ms=60_000)) as house:
+        key = house.key()
+        for number in range(1, 4):
+            status = ask(house, key, **ask_for).status_code
+            assert [found for found, _id in _survivors(disk.cut(tmp_path / str(number)))] == [status] * number
+    disk.close()
+
+
+def test_in_strict_mode_the_event_loop_waits_for_no_disk(
+    tmp_path: Path, vllm: FakeVllm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a disk that hangs answers are held back, and the worker goes on with everything else."""
+    disk = SlowDisk(monkeypatch)
+    with running_gateway(_spooled(tmp_path, vllm.url, durability="strict")) as house, ThreadPoolExecutor(3) as pool:
+        key = house.key()
+        answers = [pool.submit(ask, house, key, stream=stream) for stream in (False, True)]
+        answers.append(pool.submit(ask, house, key, model="nobody"))
+        eventually(lambda: len(house.frames()) == 3)
+        assert disk.waiting.is_set()
+        assert house.http.get("/health").status_code == 200
+        assert not any(answer.done() for answer in answers)
+        disk.open.set()
+        assert [answer.result(20).status_code for answer in answers] == [200, 200, 404]
+        assert answers[1].result().text.endswith("data: [DONE]\n\n")
+
+
+def test_a_client_that_leaves_while_its_record_is_synced_holds_up_nobody(
+    tmp_path: Path, vllm: FakeVllm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its request is over, and recorded, and the next one is served."""
+    disk = SlowDisk(monkeypatch)
+    with running_gateway(_spooled(tmp_path, vllm.url, durability="strict")) as house:
+        key = house.key()
+        with house.http.stream(
+            "POST", "/v1/chat/completions", headers={"authorization": f"Bearer {key}"}, json=BODY | {"stream": True}
+        ) as answer:
+            next(answer.iter_raw())
+            eventually(lambda: len(house.frames()) == 1)
+        eventually(lambda: house.worker.metrics.in_flight == 0)
+        disk.open.set()
+        assert ask(house, key).status_code == 200
+        assert [record["status"] for record in house.frames()] == [200, 200]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("policy", ["refuse", "serve"])
+def test_in_strict_mode_a_disk_that_can_not_be_synced_is_a_choice(
+    tmp_path: Path, vllm: FakeVllm, monkeypatch: pytest.MonkeyPatch, stream: bool, policy: str
+) -> None:
+    """503 or an error event for who would have believed the record kept; or its answer, counted; and the loop heals."""
+    disk = Disk(tmp_path / "data").install(monkeypatch)
+    with running_gateway(_spooled(tmp_path, vllm.url, policy, durability="strict")) as house:
+        key = house.key()
+        assert house.http.get("/ready").status_code == 200
+        disk.failing = OSError(errno.EIO, "Input/output error")
+        answer = ask(house, key, stream=stream)
+        assert ('"not_recorded"' in answer.text) == (policy == "refuse")
+        metrics = house.worker.metrics
+        assert metrics.registry.get_sample_value("spiritsafe_spool_drops_total", {"policy": policy}) >= 1
+        eventually(lambda: metrics.registry.get_sample_value("spiritsafe_spool_sync_failures_total") > 0)
+        assert house.http.get("/ready").status_code == (503 if policy == "refuse" else 200)
+        disk.failing = None
+        eventually(lambda: house.worker.recorder._spool._failure is None, 20)
+        assert house.http.get("/ready").status_code == 200
+        assert ask(house, key, stream=stream).status_code == 200
+    disk.close()
+
+
+@pytest.mark.parametrize("policy", ["refuse", "serve"])
+def test_a_spent_disk_budget_is_a_choice(tmp_path: Path, vllm: FakeVllm, policy: str) -> None:
+    """At its end new requests get 503 or go unrecorded, counted; those under way are recorded all the same."""
+    spent: list[bool] = []
+
+    def spend(request: Received) -> Script:
+        spent.append(house.worker._disk.has_room())
+        house.worker._disk.used_bytes = 10**12
+        return answer_like_vllm(request)
+
+    with running_gateway(_spooled(tmp_path, vllm.url, policy, budget_bytes=10**9)) as house:
+        key = house.key()
+        vllm.always(spend)
+        assert ask(house, key).status_code == 200
+        assert (spent, len(house.frames())) == ([True], 1)
+        answer = ask(house, key)
+        assert answer.status_code == (503 if policy == "refuse" else 200)
+        assert len(house.frames()) == 1
+        eventually(lambda: house.worker._disk.has_room())  # the next measure says what is really there
+        assert ask(house, key).status_code == 200
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EDQUOT, errno.EMFILE])
+def test_a_disk_that_opens_no_file_refuses(
+    tmp_path: Path, vllm: FakeVllm, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Read-only, out of quota or of descriptors: 503 with the reason in the log, and recovery when it is over."""
+    through, failing = os.open, [True]
+
+    def opened(path: Any, *arguments: Any, **options: Any) -> int:
+        if failing[0] and "/spool/" in str(path):
+            raise OSError(number, os.strerror(number))
+        return through(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", opened)
+    with running_gateway(settings_for(tmp_path / "data", vllm.url)) as house:
+        key = house.key()
+        assert ask(house, key).json()["error"]["code"] == "not_recorded"
+        assert house.http.get("/ready").status_code == 503
+        failing[0] = False
+        eventually(lambda: ask(house, key).status_code == 200)
 
 
 def test_metrics_have_the_documented_names(house: RunningGateway) -> None:

@@ -51,6 +51,8 @@ def test_named_file_must_exist(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "remedy"),
     [
+        ('database = "postgresql://u@h/n"\n' + MODEL, 1, r"write postgresql\+psycopg://USER@HOST/NAME"),
+        ('database = "mysql://u@h/n"\n' + MODEL, 1, "or leave it out"),
         (MODEL + '[gateway]\nprot = 1\n', 7, "known here: .*port"),
         (MODEL + '[gateway]\nport = "http"\n', 7, "must be of type int"),
         (MODEL + "[gateway]\nworkers = 0\n", 7, "at least one worker"),
@@ -117,3 +119,14 @@ def test_backends_are_urls_or_tables(tmp_path: Path) -> None:
     assert servers == (BackendSettings("http://a", 1.0, 0), BackendSettings("http://b", 2.0, 1))
     headed = MODEL.rpartition("backends")[0] + '[[models.backends]]\nurl = "http://b"\nweight = 2\ntier = 1\n'
     assert load(tmp_path, headed).teacher.servers == servers[1:]
+
+
+def test_the_control_plane_s_address_is_kept_and_not_shown(tmp_path: Path) -> None:
+    """It may hold a password: what prints the settings leaves it out, as does the error about a wrong one."""
+    address = "postgresql+psycopg://safe:not-told@db/spiritsafe"
+    settings = load(tmp_path, f'database = "{address}"\n' + MODEL)
+    assert settings.database_url == address
+    assert "not-told" not in repr(settings)
+    with pytest.raises(SettingsError) as caught:
+        load(tmp_path, MODEL, SPIRITSAFE_DATABASE="mysql://safe:not-told@db/spiritsafe")
+    assert "not-told" not in str(caught.value)

@@ -35,5 +35,6 @@ def show(visit: Reader, q: str = "", actor: str = "", kind: str = "", limit: int
 
 
 def _matches(row: AuditRow, text: str, actor: str, kind: str) -> bool:
-    haystack = " ".join([row.actor, row.action, row.subject, *map(str, row.detail.values())]).lower()
+    said = [*row.detail.values(), *(row.before or {}).values(), *(row.after or {}).values(), row.reason or ""]
+    haystack = " ".join([row.actor, row.action, row.subject, *map(str, said)]).lower()
     return text in haystack and actor in (row.actor, "") and kind in (row.action.partition(".")[0], "")

@@ -11,8 +11,9 @@ import re
 import orjson
 
 _USAGE = b',"usage":{'
-# What follows: whole numbers by name, then the ends of usage and chunk.
-_NUMBERS = re.compile(rb'(?:"[a-z_]+":[0-9]{1,15},?)+\}\}')
+# What follows: whole numbers by name, then the ends of usage and chunk. As strict as JSON, for nobody reads it again.
+_NUMBER = rb'"[a-z_]+":(?:0|[1-9][0-9]{0,14})'
+_NUMBERS = re.compile(rb"%b(?:,%b)*\}\}" % (_NUMBER, _NUMBER))
 
 
 class WordForm:

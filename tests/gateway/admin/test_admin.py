@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -57,18 +56,6 @@ class Api:
         return answer.status_code, answer.json()["error"]["message"]
 
 
-@pytest.fixture(scope="session")
-def installation(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    """A control plane with two operators and the account org-1, and their tokens; made once, for it is slow."""
-    file = tmp_path_factory.mktemp("installation") / "control.sqlite"
-    database = fresh(f"sqlite:///{file}")
-    with database.write() as connection:
-        tokens = {name: operators.create(connection, name, "correct horse", "test")[1] for name in ("ada", "bela")}
-        accounts.create(connection, accounts.new("org-1"), "test")
-    database.close()
-    return file, tokens
-
-
 @pytest.fixture(scope="module")
 def application() -> FastAPI:
     """The API's application, made once; each test gives it a house."""
@@ -76,12 +63,13 @@ def application() -> FastAPI:
 
 
 @pytest.fixture
-def api(tmp_path: Path, installation: tuple[Path, dict[str, str]], application: FastAPI) -> Iterator[Api]:
-    """The API of a copy of that installation, with a teacher declared."""
-    file, tokens = installation
-    shutil.copy(file, tmp_path)
-    settings = Settings(data_dir=tmp_path, models=(TEACHER,))
-    database = Database(settings.database_url)
+def api(tmp_path: Path, control_url: str, application: FastAPI) -> Iterator[Api]:
+    """The API of a house with two operators, the account org-1 and a teacher declared."""
+    settings = Settings(data_dir=tmp_path / "data", database=control_url, models=(TEACHER,))
+    database = fresh(control_url)
+    with database.write() as connection:
+        tokens = {name: operators.create(connection, name, "correct horse", "test")[1] for name in ("ada", "bela")}
+        accounts.create(connection, accounts.new("org-1"), "test")
     application.state.surroundings = Surroundings(settings, database)
     yield Api(TestClient(application), database, settings, tokens)
     database.close()

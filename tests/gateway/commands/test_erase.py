@@ -1,4 +1,4 @@
-"""`spiritsafe erase`, `accounts withdraw`, `hold`, `release` and `retention`, `traffic retain` and `export`."""
+"""`spiritsafe erase`, `traffic export`, retention, and `accounts withdraw`, `hold`, `release` and `retention`."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def test_retention_is_set_and_applied(cli: Cli) -> None:
     (row,) = cli.rows("accounts", "retention", "app", "--no-zero")
     assert (row["text_days"], row["keep_text"]) == (7, True)
     _import(cli, record("old", time="2020-01-01T00:00:00Z"))
-    (done,) = cli.rows("traffic", "retain")
-    assert done["rows"] == 1
+    done = {row["step"]: row["files"] for row in cli.rows("traffic", "maintain")}
+    assert done["retention"] == 1
     assert cli.rows("traffic", "tail") == []
 
 

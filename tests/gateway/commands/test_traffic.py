@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from gateway.ledger.ingester import Ingester
@@ -104,3 +106,35 @@ def test_verify_fails_when_a_record_is_lost(cli: Cli) -> None:
     result = cli.run("traffic", "verify", "--json", exit_code=1)
     assert json.loads(result.stdout)["missing_numbers"] == [2]
     assert "missing or doubled" in result.stderr
+
+
+def test_verify_says_which_row_is_not_as_written(cli: Cli) -> None:
+    """Exit status 1, the file and the record's id; --numbers-only leaves the reading of every row out."""
+    _import(cli, record("a"), record("b"))
+    (path,) = (cli.settings.data_dir / "lake" / "traffic").rglob("*.parquet")
+    table = pq.ParquetFile(path).read()
+    place = table.schema.get_field_index("cost")
+    pq.write_table(table.set_column(place, "cost", pa.array([None, 99], pa.int64())), path)
+    result = cli.run("traffic", "verify", "--json", exit_code=1)
+    found = json.loads(result.stdout)
+    assert (found["id"], found["row"]) == ("b", 1)
+    assert found["file"].endswith(path.name)
+    assert "1 rows are not what was written" in result.stderr
+    cli.run("traffic", "verify", "--numbers-only")
+    path.unlink()
+    assert json.loads(cli.run("traffic", "verify", "--json", exit_code=1).stdout)["file"].endswith(path.name)
+
+
+def test_maintain_tells_what_each_step_did(cli: Cli) -> None:
+    """One object a step, with the files it rewrote and how long it took."""
+    _import(cli, record("a"))
+    _import(cli, record("b"))
+    rows = cli.rows("traffic", "maintain")
+    assert [(row["step"], row["files"]) for row in rows] == [
+        ("erasures", 0),
+        ("retention", 0),
+        ("compact", 2),
+        ("order", 0),
+        ("erase replaced files", 0),
+    ]
+    assert all(row["seconds"] >= 0 for row in rows)

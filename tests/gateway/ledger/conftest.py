@@ -1,4 +1,4 @@
-"""A data folder of its own for each test, and the control plane in it as a real SQLite file."""
+"""A data folder of its own for each test, and a control plane: a real SQLite file in it, or on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from tests.control_plane import fresh
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    """Settings whose data folder is the test's own."""
-    return Settings(data_dir=tmp_path / "data")
+def settings(tmp_path: Path, control_url: str) -> Settings:
+    """Settings whose data folder and control plane are the test's own."""
+    return Settings(data_dir=tmp_path / "data", database=control_url)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.crash import crash
 from gateway.ledger.ingester import Ingester
 from gateway.ledger.lake import Lake
 from gateway.ledger.verification import verify
@@ -98,3 +99,16 @@ def test_ingested_segments_go_and_the_newest_stays(settings: Settings) -> None:
     Ingester(settings, dict).run_once()
     left = list(Path(settings.data_dir / "spool" / "w0").glob("*.seg"))
     assert len(left) == 1
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("durability", ["group", "strict"])
+def test_a_house_that_is_killed_everywhere_loses_and_doubles_nothing(tmp_path: Path, durability: str) -> None:
+    """Gateway, ingester and maintenance die under load in turn: completed = recorded, and the interrupted are shown."""
+    outcome = crash(tmp_path, LIVES, 3, durability)
+    assert outcome.problems == []
+    assert outcome.kills == {"gateway": 7, "ingester": 7, "maintenance": 6}
+    assert outcome.completed == outcome.recorded
+    assert outcome.answered <= outcome.completed
+    assert outcome.answered > 2 * LIVES
+    assert outcome.interrupted > 0

@@ -4,50 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
-from gateway.ledger import (
-    accounts,
-    alerts,
-    audit,
-    consents,
-    control,
-    declared_uses,
-    holds,
-    marks,
-    operators,
-    retention,
-    snapshots,
-)
-from gateway.ledger.database import MIGRATIONS, Database, Json, UtcTime, metadata, newest_version, open_database
-from gateway.ledger.errors import AlreadyExists
+from gateway.ledger import accounts, alerts, audit, consents, enforcement, engines
+from gateway.ledger.database import Database, Json, UtcTime, open_database
+from gateway.ledger.errors import AlreadyExists, InvalidValue, Unreachable
 from gateway.settings import Settings
 from tests.conftest import ROOT
-
-
-def test_migrations_make_the_schema_that_the_code_uses(database: Database) -> None:
-    """Every table, column, index and key that the modules declare is what the migrations build, and nothing else."""
-    # Importing a module declares its tables; control brings those of keys, enforcement and the registry.
-    assert all(module.__doc__ for module in (control, declared_uses, holds, marks, operators, retention, snapshots))
-    assert len(metadata.tables) == 18
-    with database.read() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
-        differences = compare_metadata(context, metadata)
-    assert differences == []
-
-
-def test_a_migrations_number_is_its_version() -> None:
-    """So that the newest one is known without loading them, by every command that finds the schema in place."""
-    scripts = ScriptDirectory(str(MIGRATIONS))
-    assert scripts.get_current_head() == newest_version()
-    assert all(Path(script.path).name.startswith(f"{script.revision}_") for script in scripts.walk_revisions())
 
 
 def test_opening_again_keeps_what_is_there(settings: Settings, database: Database) -> None:
@@ -93,6 +61,22 @@ def test_reading_sees_one_moment(settings: Settings, database: Database) -> None
     other.close()
 
 
+def test_writers_exclude_each_other_from_the_beginning(database: Database) -> None:
+    """A second write transaction begins when the first has ended, before either has written or read anything."""
+    begun = threading.Event()
+
+    def second() -> None:
+        with database.write():
+            begun.set()
+
+    thread = threading.Thread(target=second)
+    with database.write():
+        thread.start()
+        assert not begun.wait(0.3)
+    thread.join()
+    assert begun.is_set()
+
+
 def test_references_are_enforced(database: Database) -> None:
     """No consent without its account."""
     with pytest.raises(sa.exc.IntegrityError), database.write() as connection:
@@ -108,6 +92,7 @@ def _create_twice(connection: sa.Connection, name: str) -> None:
 
 _WRITER = """
 import sys
+import threading
 from gateway.ledger import accounts, alerts
 from gateway.ledger.database import open_database
 
@@ -151,19 +136,58 @@ with database.write() as connection:
 
 
 @pytest.mark.slow
-def test_a_killed_writer_leaves_no_half_and_no_lock(settings: Settings) -> None:
+def test_a_killed_writer_leaves_no_half_and_no_lock(database: Database) -> None:
     """A process killed within a transaction leaves what it had committed, and others write on at once."""
-    settings.data_dir.mkdir()
-    assert (
-        subprocess.run([sys.executable, "-c", _KILLED, settings.database_url], cwd=ROOT, check=False).returncode == -9
-    )
-    database = open_database(settings.database_url)
+    killed = subprocess.run([sys.executable, "-c", _KILLED, database.url], cwd=ROOT, check=False)
+    assert killed.returncode == -9
     with database.write() as connection:
         accounts.create(connection, accounts.new("next"), "tester")
     with database.read() as connection:
         assert [account.name for account in accounts.every(connection)] == ["next", "whole"]
     assert database.revision() == 2
-    database.close()
+
+
+def test_a_value_that_the_database_can_not_hold_is_refused(database: Database) -> None:
+    """SQLite holds a NUL in a text and PostgreSQL does not: an error of our own, and nothing is written."""
+    with database.write() as connection:
+        accounts.create(connection, accounts.new("app"), "tester")
+    note = "before\0after"
+    if database.is_postgresql:
+        with pytest.raises(InvalidValue, match="can't hold a value"), database.write() as connection:
+            enforcement.impose(connection, "app", "suspend", "mara", note)
+    else:
+        with database.write() as connection:
+            enforcement.impose(connection, "app", "suspend", "mara", note)
+    with database.read() as connection:
+        notes = [measure.note for measure in enforcement.in_force(connection).values()]
+    assert notes == ([] if database.is_postgresql else [note])
+
+
+@pytest.mark.postgresql
+def test_a_database_that_refuses_us_is_named_without_its_password(postgres_database: Database) -> None:
+    """Where it is and why it refuses, and never what we said to it."""
+    for url, reason in (
+        (postgres_database.url.replace("safe:", "safe:not-"), "password authentication failed"),
+        ("postgresql+psycopg://safe:not-told@127.0.0.1:1/none", "refused"),
+    ):
+        with pytest.raises(Unreachable, match=reason) as caught:
+            open_database(url)
+        assert "postgresql+psycopg://safe:***@127.0.0.1" in str(caught.value)
+        assert "not-" not in str(caught.value)
+
+
+@pytest.mark.postgresql
+def test_a_writer_that_hangs_does_not_hold_up_the_others_for_ever(
+    postgres_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On PostgreSQL, too, who waits for another's transaction gives up in the end, with an error."""
+    monkeypatch.setattr(engines, "_BEGIN_WRITE", engines._BEGIN_WRITE.replace("'10s'", "'100ms'"))
+    with (
+        postgres_database.write(),
+        pytest.raises(sa.exc.OperationalError, match="lock timeout"),
+        postgres_database.write(),
+    ):
+        pass
 
 
 def test_times_are_kept_to_the_millisecond_in_utc() -> None:

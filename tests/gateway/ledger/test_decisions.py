@@ -24,7 +24,7 @@ from gateway.ledger import (
 )
 from gateway.ledger.database import Database
 from gateway.ledger.errors import AlreadyExists, Forbidden, InvalidValue, NotFound
-from gateway.ledger.identifiers import now
+from gateway.ledger.identifiers import now, to_rfc3339
 from tests.conftest import REAL_HASHER
 from tests.gateway.ledger.test_registry import student
 
@@ -87,8 +87,14 @@ def test_suspending_by_an_alert_puts_the_measure_in_force(connection: sa.Connect
     measure = enforcement.in_force(connection)["app"]
     assert (measure.action, measure.alert, measure.until - measure.created) == ("suspend", alert.id, timedelta(hours=1))
     assert alerts.get(connection, alert.id).state == "confirmed"
-    actions = {row.action for row in audit.recent(connection, subject="app")}
-    assert {"alert.suspend", "enforce.suspend"} <= actions
+    rows = {row.action: row for row in audit.recent(connection, subject="app")}
+    assert rows["alert.suspend"].changes == [("state", "open", "confirmed")]
+    until = to_rfc3339(measure.until)
+    assert rows["enforce.suspend"].changes == [("action", None, "suspend"), ("until", None, until)]
+    assert {row.reason for row in rows.values() if row.actor == "ann"} == {"harvest"}
+    assert enforcement.clear(connection, "app", "bob", "study plan") == 1
+    newest = audit.recent(connection, subject="app")[0]
+    assert (newest.action, newest.before, newest.after) == ("enforce.clear", rows["enforce.suspend"].after, None)
 
 
 def test_a_diversion_needs_a_promoted_student(connection: sa.Connection) -> None:

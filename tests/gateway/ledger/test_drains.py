@@ -22,7 +22,7 @@ def test_a_drain_is_in_force_until_it_is_undone(database: Database) -> None:
         entries = audit.recent(connection, subject=URL)
     assert control.load(database).drained == frozenset()
     assert [(entry.actor, entry.action) for entry in entries] == [("bob", "fleet.undrain"), ("ann", "fleet.drain")]
-    assert entries[1].detail == {"note": "new driver"}
+    assert (entries[1].reason, entries[1].changes) == ("new driver", [("drained", False, True)])
 
 
 def test_what_is_not_drained_cannot_be_put_back(database: Database) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import orjson
 import pytest
 
 from gateway.ledger.frames import Kind, encode, read_segment
@@ -46,3 +47,12 @@ def test_a_flipped_bit_costs_one_frame(tmp_path: Path, position: int) -> None:
 def test_an_empty_segment_has_no_frames(tmp_path: Path) -> None:
     """A file that was made and never written to is no error."""
     assert list(read_segment(_write(tmp_path / "a.seg"))) == []
+
+
+def test_a_record_that_nobody_can_read_costs_itself_alone(tmp_path: Path) -> None:
+    """Whole by its checksum and no JSON all the same: it is passed over, and those behind it are read."""
+    odd = encode(Kind.FINAL, 2, 2, {"id": orjson.Fragment(b"[" * 2000 + b"]" * 2000)})
+    path = _write(tmp_path / "a.seg", FRAMES[0], odd, *FRAMES[2:])
+    frames = list(read_segment(path))
+    assert [frame.kind for frame in frames] == [Kind.FINAL, Kind.DAMAGED, Kind.FINAL, Kind.FINAL]
+    assert frames[1].record == {"bytes": len(odd), "at": len(FRAMES[0])}

@@ -112,6 +112,19 @@ def test_a_broken_last_commit_is_undone(lake: Lake, tmp_path: Path, content: byt
     assert after.follow(1, ["id"])[0]["id"].to_pylist() == ["b"]
 
 
+def test_several_broken_commits_are_undone(lake: Lake, tmp_path: Path) -> None:
+    """Erasing files writes two commits before either is synced: both may be torn."""
+    for number, name in enumerate("abc", 1):
+        lake.append(to_table([record(name)]), {"w0": number})
+    for version in (2, 3):
+        (_log(tmp_path) / f"{version:020d}.json").write_bytes(b"")
+    after = Lake(tmp_path / "lake" / "traffic")
+    assert after.repair() is True
+    assert (after.version(), after.last_transaction("w0")) == (1, 1)
+    after.append(to_table([record("b")]), {"w0": 2})
+    assert sorted(after.read(["id"])["id"].to_pylist()) == ["a", "b"]
+
+
 @pytest.mark.parametrize("left", ["no file", "empty", "zeros"])
 def test_a_commit_whose_rows_are_gone_is_undone(lake: Lake, tmp_path: Path, left: str) -> None:
     """A commit that reached the disk without its data is no commit."""

@@ -33,7 +33,8 @@ def test_what_is_not_named_stays(database: Database) -> None:
         (found,) = limits.every(connection)
         assert (found.rpm, found.tpm, found.usd_day) == (None, 7, 5)
         newest = audit.recent(connection, subject="account:acme")[0]
-    assert (newest.actor, newest.action, newest.detail) == ("olga", "limits.set", {"rpm": None, "tpm": 7})
+    assert (newest.actor, newest.action) == ("olga", "limits.set")
+    assert newest.changes == [("rpm", 60, None), ("tpm", None, 7)]
     assign(database, "account", "acme", tpm=None, usd_day=None)
     with database.read() as connection:
         assert limits.every(connection) == []
@@ -46,7 +47,8 @@ def test_clearing_ends_all(database: Database) -> None:
         limits.clear(connection, "model", "teacher", "olga")
     with database.read() as connection:
         assert limits.every(connection) == []
-        assert audit.recent(connection)[0].action == "limits.clear"
+        newest = audit.recent(connection)[0]
+        assert (newest.action, newest.before, newest.after) == ("limits.clear", {"rpm": 60, "tpm": 7}, None)
     with pytest.raises(NotFound, match="limits list"), database.write() as connection:
         limits.clear(connection, "model", "teacher", "olga")
 

@@ -154,7 +154,7 @@ def test_appends_go_on_meanwhile(
     settings: Settings, database: Database, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a writer that commits all the time no row is lost or doubled, and a follower sees nothing twice."""
-    monkeypatch.setattr(rewriting, "PART_ROWS", 20)
+    monkeypatch.setattr(rewriting, "BATCH_ROWS", 20)
     for batch in range(5):
         lake.append(to_table([_aged(31, f"old{batch}.{number}") for number in range(10)]))
     version = lake.version()

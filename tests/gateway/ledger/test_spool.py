@@ -103,7 +103,7 @@ def test_a_closed_writer_takes_nothing(tmp_path: Path) -> None:
     ids=["beyond 64 bits", "lone surrogate", "nested"],
 )
 def test_any_json_survives(tmp_path: Path, odd: dict[str, Any]) -> None:
-    """What a client may send in JSON comes back as it was, also where msgpack has no word for it."""
+    """What a client may send in JSON comes back as it was, also where orjson has no word for it."""
     writer = SpoolWriter(tmp_path, "w0")
     writer.final(record("odd", **odd))
     writer.close()

@@ -46,4 +46,4 @@ def test_a_measure_is_cleared_with_a_note(mara: Person, database: Database) -> N
     with database.read() as connection:
         assert "novum-tutors" not in enforcement.in_force(connection)
         row = audit.recent(connection, limit=1, subject="novum-tutors")[0]
-    assert (row.actor, row.action, row.detail["note"]) == ("mara", "enforce.clear", "They showed us the study plan.")
+    assert (row.actor, row.action, row.reason) == ("mara", "enforce.clear", "They showed us the study plan.")

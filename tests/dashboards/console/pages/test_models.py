@@ -43,7 +43,7 @@ def test_a_person_promotes_and_rolls_back(mara: Person, database: Database) -> N
         row = audit.recent(connection, limit=1, subject="ticket-router@4")[0]
     assert states["ticket-router@4"] == "promoted"
     assert states["ticket-router@3"] == "retired"
-    assert (row.actor, row.action, row.detail["note"]) == ("mara", "student.promote", "Two points better on the gate.")
+    assert (row.actor, row.action, row.reason) == ("mara", "student.promote", "Two points better on the gate.")
     rolled_back = mara.send("/models/ticket-router@4/rollback", note="Complaints about the access queue.")
     assert "Rolled back" in rolled_back.text
     with database.read() as connection:

@@ -1,0 +1,16 @@
+"""A4: elicitation of chains of thought. The working is what is collected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from detector.evaluation.asking import Ask, Tenant, elicited
+from detector.evaluation.profiles import Campaign, Cell, Strategy
+
+
+def _asks(member: Tenant, campaign: Campaign) -> Iterator[Ask]:
+    while True:
+        yield elicited(member, member.next(), 0.9)
+
+
+STRATEGY = Strategy("A4", "chain-of-thought elicitation", _asks, (Cell(1, 1_000), Cell(10, 20_000)))

@@ -1,0 +1,19 @@
+"""B4: approved synthetic data. Bulk answers to fresh instructions, like A1; a register entry is the difference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from detector.evaluation.asking import Ask, Tenant
+from detector.evaluation.profiles import Profile
+
+
+def _asks(tenant: Tenant) -> Iterator[Ask]:
+    while True:
+        yield tenant.plain(tenant.next())
+
+
+PROFILE = Profile(
+    "B4", "approved synthetic data", _asks, share=0.4, volume=2.0, breadth=(0.5, 1.0),
+    paces={"window": 0.6, "whole": 0.4}, declared="synthetic data for an own product", declared_share=0.6,
+)  # fmt: skip
