@@ -44,6 +44,11 @@ def blank(spool: Path, lake: Lake, chosen: Chosen) -> tuple[int, Waiting]:
         return _blank(spool, lake, chosen)
 
 
+def is_blank(record: Mapping[str, Any]) -> bool:
+    """Return whether a frame's record is what `blank` left of it."""
+    return _FILLER in record
+
+
 def discard_damaged(spool: Path) -> list[Path]:
     """Remove bytes that belong to no frame and so to nobody: `.torn` files, and damaged stretches of segments."""
     torn = sorted(spool.glob("*/*.torn"))
@@ -75,7 +80,7 @@ def _blank(spool: Path, lake: Lake, chosen: Chosen) -> tuple[int, Waiting]:
 
 
 def _is_chosen(frame: Frame, chosen: Chosen) -> bool:
-    return frame.kind in (Kind.START, Kind.FINAL) and _FILLER not in frame.record and chosen(frame.record)
+    return frame.kind in (Kind.START, Kind.FINAL) and not is_blank(frame.record) and chosen(frame.record)
 
 
 def _framed(path: Path) -> Iterator[tuple[int, Frame]]:

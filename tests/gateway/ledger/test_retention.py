@@ -7,14 +7,17 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from gateway.ledger import accounts, holds, retention, rewriting
+from gateway.ledger import lake as lakes
 from gateway.ledger.database import Database
 from gateway.ledger.errors import InvalidValue
 from gateway.ledger.identifiers import to_rfc3339
 from gateway.ledger.ingester import Ingester
 from gateway.ledger.lake import Lake
+from gateway.ledger.rehashing import rehash
 from gateway.ledger.spool import SpoolWriter
 from gateway.ledger.traffic import to_table
 from gateway.ledger.verification import verify
@@ -201,3 +204,45 @@ def test_negative_days_are_refused(database: Database) -> None:
         accounts.create(connection, accounts.new("app"), "tester")
     with pytest.raises(InvalidValue, match="0 for no end"), database.write() as connection:
         retention.assign(connection, "app", "", -1, None, "tester")
+
+
+def test_hashes_follow_what_was_changed_and_damage_stays_known(
+    settings: Settings, database: Database, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rewritten rows hash as they are stored, in a day in Z-order too; a row that was damaged goes on being found."""
+    for number in "01":
+        lake.append(to_table([_aged(31, number), _aged(1, f"new{number}", account="other")], "2026-11-01"))
+    with monkeypatch.context() as damaging:
+        damaging.setattr(lakes, "row_hashes", lambda rows: pa.array([b"x" * 16] * rows.num_rows, pa.binary()))
+        lake.append(to_table([_aged(31, "damaged")], "2026-11-01"))
+    lake.order("2026-11-01")
+    assert retention.apply(settings, database, NOW).texts == 3
+    report = rehash(settings)
+    assert (report.rows, report.unhashed, [place["id"] for place in report.places]) == (5, 0, ["damaged"])
+    assert sorted(lake.read(["id"])["id"].to_pylist()) == ["0", "1", "damaged", "new0", "new1"]
+
+
+def test_text_that_is_only_among_the_extras_goes(settings: Settings, database: Database, lake: Lake) -> None:
+    """A record that could not be read is kept as it came, under `extra`; its age counts all the same, once."""
+    wire = {"request": {"messages": [{"role": "user", "content": "PRIVATE"}]}}
+    row = _aged(31, extra={"request_id": "mine", "wire": wire})
+    del row["messages"]
+    lake.append(to_table([row | {"response": None}]))
+    assert retention.apply(settings, database, NOW).texts == 1
+    assert (lake.record("31") or {})["extra"] == {"request_id": "mine"}
+    assert b"PRIVATE" not in _bytes(settings)
+    assert retention.apply(settings, database, NOW).texts == 0
+
+
+def test_verify_begins_again_when_files_go_under_it(settings: Settings, database: Database, lake: Lake) -> None:
+    """A file that retention unlinked since it was listed is not damage; one that is missing is."""
+    lake.append(to_table([_aged(31)]))
+    listed = list(lake.files(["id"]))
+    retention.apply(settings, database, NOW)
+    with pytest.raises(FileNotFoundError):
+        list(listed[0][1])
+    assert not lake.has_file(listed[0][0])
+    assert rehash(settings).is_sound
+    ((path, _batches),) = lake.files(["id"])
+    (lake.folder / path).unlink()
+    assert [found["file"] for found in rehash(settings).unreadable] == [path]
