@@ -26,7 +26,8 @@ import click
 import httpx
 
 from benchmarks.rig.accounting import rig
-from benchmarks.rig.contestants import ROOT, free_port, prepare, upstream
+from benchmarks.rig.ours import prepare
+from benchmarks.rig.servers import ROOT, free_port, upstream
 from benchmarks.rig.texts import MODEL, request_body
 from gateway.ledger.ingester import Ingester
 from gateway.ledger.lake import Lake
@@ -153,7 +154,7 @@ durability = "{durability}"
 segment_bytes = 200000
 ingest_interval_s = 0.05
 """)
-    key = prepare(folder / "data")
+    (key,) = prepare(folder / "data", 1)
     return load_settings(file), f"http://127.0.0.1:{port}", key
 
 

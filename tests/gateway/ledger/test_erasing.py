@@ -44,6 +44,8 @@ from gateway.ledger.identifiers import now
 from gateway.ledger.importing import import_traffic
 from gateway.ledger.ingester import Ingester
 from gateway.ledger.lake import Lake
+from gateway.ledger.maintenance import maintain, nightly
+from gateway.ledger.rehashing import rehash
 from gateway.ledger.spool import SpoolWriter
 from gateway.ledger.traffic import to_table
 from gateway.ledger.verification import verify
@@ -454,3 +456,29 @@ def test_a_reader_of_the_log_holds_it_back(settings: Settings, database: Databas
         assert not database.compact(patience_s=0.1)
     other.close()
     assert database.compact(patience_s=5.0)
+
+
+def test_the_night_goes_on_with_what_stopped(
+    settings: Settings, around: Surroundings, house: SpoolWriter, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An erasure that died is ended by `traffic maintain`; one on hold is left alone, and adds no row each night."""
+
+    def die(_job: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(erasing, "STEPS", (*STEPS[:3], die))
+    with pytest.raises(KeyboardInterrupt):
+        erasing.erase(around, "app", "mara")
+    monkeypatch.undo()
+    with around.database.write() as connection:
+        holds.place(connection, "app", "mara", "case 7")
+        rows = len(audit.recent(connection))
+    assert len(list(maintain(settings, nightly(settings, around)))) == 5
+    with around.database.write() as connection:
+        assert len(audit.recent(connection)) == rows
+        holds.release(connection, "app", "mara")
+    assert len(list(maintain(settings, nightly(settings, around)))) == 5
+    assert _where(settings, "PROJECT HERON") == set()
+    with around.database.read() as connection:
+        assert [row.finished is None for row in erasures.every(connection)] == [False]
+    assert rehash(settings).is_sound
