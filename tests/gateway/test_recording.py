@@ -71,9 +71,9 @@ def test_an_account_of_zero_retention_leaves_no_text(house: RunningGateway) -> N
 
 def test_a_fingerprint_is_the_same_without_the_text(house: RunningGateway) -> None:
     """Made before spooling for who keeps no text, at ingestion for others: detection can't tell them apart."""
-    key, body = house.key(), {"messages": [{"role": "system", "content": "be brief"}, *BODY["messages"]]}
-    ask(house, key, **body)
-    ask(house, key, {"x-spiritsafe-no-log": "true"}, **body)
+    key, messages = house.key(), [{"role": "system", "content": "be brief"}, *BODY["messages"]]
+    ask(house, key, messages=messages)
+    ask(house, key, {"x-spiritsafe-no-log": "true"}, messages=messages)
     with_text, without = traffic.to_table([fingerprint.complete(frame) for frame in house.frames()]).to_pylist()
     assert (with_text["messages"] is None, without["messages"] is None) == (False, True)
     for name in ("skeleton", "minhash", "embedding", "conversation"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,11 +13,14 @@ from gateway.ledger.blanking import Waiting, blank
 from gateway.ledger.frames import Kind
 from gateway.ledger.ingester import Ingester
 from gateway.ledger.lake import Lake
+from gateway.ledger.spending import Spending
 from gateway.ledger.spool import SpoolWriter, read_segment, segments
 from gateway.ledger.traffic import to_table
 from gateway.ledger.verification import verify
 from gateway.settings import Settings
 from tests.gateway.ledger.records import begun, record
+
+EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 @pytest.fixture
@@ -141,3 +145,11 @@ def test_the_smallest_record_fits(settings: Settings, writer: SpoolWriter, lake:
     assert blank(settings.data_dir / "spool", lake, _of_app) == (1, Waiting())
     assert path.stat().st_size == size
     assert b"app" not in _spooled(settings)
+
+
+def test_what_was_blanked_is_spent_all_the_same(settings: Settings, writer: SpoolWriter, lake: Lake) -> None:
+    """The lake has the record with its cost, which the frame in the spool must not stand in for."""
+    writer.final(record("a", cost=7, origin="live"))
+    _ingest(settings)
+    blank(settings.data_dir / "spool", lake, _of_app)
+    assert Spending(settings.data_dir, EPOCH).of("account", "app", EPOCH) == 7
