@@ -142,13 +142,12 @@ class Database:
             return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
 
     def compact(self, patience_s: float = 30.0) -> bool:
-        """Leave no byte of deleted rows in the tables' files, free pages or log; False while a reader holds the log.
+        """Leave no byte of deleted rows in the tables' files, free pages or log; False while a reader holds them.
 
         PostgreSQL recycles its log (`pg_wal`) by itself, after its next checkpoints.
         """
         if self.is_postgresql:
-            self._rewrite_tables()
-            return True
+            return self._rewrite_tables(patience_s)
         deadline = time.monotonic() + patience_s
         with closing(self._engine.raw_connection()) as connection:
             # A copy of all rows must not lie in a temporary file either.
@@ -164,7 +163,7 @@ class Database:
                 connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
         return True
 
-    def _rewrite_tables(self) -> None:
+    def _rewrite_tables(self, patience_s: float) -> bool:
         with self.read() as connection:
             names = ", ".join(f'"{name}"' for name in sa.inspect(connection).get_table_names())
         pooled = self._engine.raw_connection()
@@ -172,7 +171,12 @@ class Database:
         pooled.detach()
         with closing(link):
             link.autocommit = True  # a transaction can't hold it
-            link.execute(f"VACUUM FULL {names}")
+            link.execute(f"SET lock_timeout = {round(patience_s * 1000)}")
+            try:
+                link.execute(f"VACUUM FULL {names}")
+            except self._engine.dialect.loaded_dbapi.errors.LockNotAvailable:
+                return False
+        return True
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -226,7 +226,7 @@ def _forget(job: _Job) -> None:
 def _compact(job: _Job) -> None:
     """Leave nothing of it in the control plane's free pages and log."""
     if not job.around.database.compact():
-        raise Unfinished("a reader holds the control plane's log, so it can't be cut: run the command again")
+        raise Unfinished("a reader holds the control plane, so it can't be written anew: run the command again")
 
 
 def _prove(job: _Job) -> None:
