@@ -278,6 +278,16 @@ def test_systemd_accepts_the_units(tmp_path: Path, require_program: Callable[[st
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
+def test_figures_of_the_scaling_page_were_measured() -> None:
+    """Each figure that its arithmetic starts from stands in RESULTS.md."""
+    page, results = (ROOT / "docs" / "scaling.md").read_text(), (ROOT / "benchmarks" / "RESULTS.md").read_text()
+    rows = re.findall(r"^\| `[a-z]` \| ([^|]+) \|", page, re.MULTILINE)
+    assert len(rows) == 13
+    derived = {"28", "2,455"}  # of 156 and 184 MB, and of 188 and 2,267 bytes
+    figures = {figure for row in rows for figure in re.findall(r"[\d.,]*\d", row)} - derived
+    assert [figure for figure in sorted(figures) if not re.search(rf"(?<![\d.,]){figure}(?![\d.,]*\d)", results)] == []
+
+
 @pytest.mark.slow
 @pytest.mark.postgresql
 def test_the_compose_settings_run_a_house(tmp_path: Path, postgres: PostgresServer) -> None:
