@@ -227,6 +227,7 @@ class GatewayProtocol(HttpToolsProtocol):
         if turns or _has_unread(self.transport):
             self.loop.call_soon(self._leave, max(0, turns - 1))
         else:
+            _send_no_more(self.transport)  # at once: until the transport is closed, turns later, requests may come
             self.transport.close()
 
     # --- the parser's side ---
@@ -383,3 +384,14 @@ def _has_unread(transport: asyncio.Transport) -> bool:
     asked = select.poll()
     asked.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
     return bool(asked.poll(0))
+
+
+def _send_no_more(transport: asyncio.Transport) -> None:
+    """Tell the other side that nothing more comes."""
+    known = socket.socket(fileno=transport.get_extra_info("socket").fileno())
+    try:
+        known.shutdown(socket.SHUT_WR)
+    except OSError:
+        return  # it is gone
+    finally:
+        known.detach()
