@@ -1,0 +1,26 @@
+"""The site is made once for all tests of partitions; each cuts it and sees it heal."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from tests.gateway.partitions.site import HOSTS, Site, running_site
+from tests.network import network
+
+
+@pytest.fixture(scope="package")
+def site(tmp_path_factory: pytest.TempPathFactory, require_program: Callable[[str, str], str]) -> Iterator[Site]:
+    """All hosts with their servers; skips where this process may make no network namespaces."""
+    require_program("ip", "iproute2")
+    with ExitStack() as stack:
+        try:
+            hosts = stack.enter_context(network(*HOSTS))
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EACCES, errno.EROFS):
+                raise
+            pytest.skip(f"needs network namespaces, which only root may make: {error}")
+        yield stack.enter_context(running_site(hosts, tmp_path_factory.mktemp("site")))
