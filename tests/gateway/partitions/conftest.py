@@ -8,7 +8,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.gateway.partitions.site import HOSTS, Site, running_site
+from gateway.protocol import listener
+from tests.gateway.partitions.site import HOSTS, LOST_S, Site, running_site, soon
 from tests.network import network
 
 
@@ -23,4 +24,13 @@ def site(tmp_path_factory: pytest.TempPathFactory, require_program: Callable[[st
             if error.errno not in (errno.EPERM, errno.EACCES, errno.EROFS):
                 raise
             pytest.skip(f"needs network namespaces, which only root may make: {error}")
+        patched = stack.enter_context(pytest.MonkeyPatch.context())
+        patched.setattr(listener, "LOST_S", LOST_S)
         yield stack.enter_context(running_site(hosts, tmp_path_factory.mktemp("site")))
+
+
+@pytest.fixture(autouse=True)
+def healed(site: Site) -> Iterator[None]:
+    """See that all is well again after each test."""
+    yield
+    soon(site.healed)

@@ -26,9 +26,10 @@ from tests.postgresql import PostgresServer
 
 HOSTS = ("a", "b", "postgresql", "valkey", "client")
 HEALS_S = 10.0
+LOST_S = 4  # here; a minute in earnest
 VISIBLE_S = 1.0
-PATIENCE_S = 0.7
-BUDGET = 4_000_000  # nano-dollars: so much that a gateway keeps some of it in hand
+PATIENCE_S = 1.0
+BUDGET = 3_000_000  # nano-dollars: so much that a gateway keeps some of it in hand
 BODY = {"model": "teacher", "max_tokens": 10, "messages": [{"role": "user", "content": "hi"}]}
 # What a request reserves, in nano-dollars: budgets are spent until less than that is left.
 BOUND = bound_of(parse_request("chat.completions", json.dumps(BODY).encode()), 2048, None).cost((1000, 3000))
@@ -106,6 +107,12 @@ class Site:
         """Return the machine that is not on this host."""
         return next(machine for name, machine in self.machines.items() if name != host)
 
+    def healed(self) -> bool:
+        """Say whether both gateways reach PostgreSQL and Valkey."""
+        ages = [machine.metric("spiritsafe_control_state_age_seconds") for machine in self.both()]
+        stores = [machine.metric("spiritsafe_limit_store_up") for machine in self.both()]
+        return all(age is not None and age < VISIBLE_S for age in ages) and stores == [1.0, 1.0]
+
     def account(self, name: str, **limited: int) -> str:
         """Make an account with these limits and a key, known on both gateways; return the key."""
         first = self.machines["a"]
@@ -156,7 +163,7 @@ def running_site(network: Network, folder: Path) -> Iterator[Site]:
             valkey.start()
             stack.callback(valkey.stop)
         store = LimitsSettings(store=f"valkey://{network.address('valkey')}:{valkey.port}/0")
-        machines = {}
+        machines: dict[str, Machine] = {}
         for host in ("a", "b"):
             data_dir = folder / host
             data_dir.mkdir()
@@ -170,7 +177,6 @@ def running_site(network: Network, folder: Path) -> Iterator[Site]:
                 house = stack.enter_context(running_gateway(settings))
             machines[host] = Machine(host, network, house, vllm)
         yield Site(network, postgres, machines)
-
 
 
 def spend(machines: Sequence[Machine], key: str) -> int:

@@ -40,16 +40,16 @@ def test_keys_and_decisions_are_unharmed(site: Site, cut: str, record_property: 
     record_property("healed_s", round(soon(lambda: there.metric(STORE_UP) == 1.0), 2))
 
 
-def test_rates_are_divided(site: Site, cut: str) -> None:
+def test_rates_are_divided(site: Site) -> None:
     """The gateway that is cut off lets its half through and what it had in hand, the other the rest; then it is 429."""
-    there, here = site.machines[cut], site.other(cut)
-    key = site.account(f"paced-{cut}", rpm=60)
+    there, here = site.both()
+    key = site.account("paced", rpm=60)
     assert there.status(key) == 200
-    with site.network.partition(cut, "valkey"):
+    with site.network.partition("a", "valkey"):
         began = time.monotonic()
         passed = {machine.host: passing(machine, key) for machine in (there, here)}
         refilled = time.monotonic() - began + 1.0
-        assert 30 <= passed[cut] <= 45 + refilled / 2
+        assert 30 <= passed["a"] <= 45 + refilled / 2
         assert sum(passed.values()) <= 90 + 2 * refilled, "half the limit more than it allows, at most"
 
 
@@ -62,12 +62,12 @@ def passing(machine: Machine, key: str) -> int:
     return count
 
 
-def test_a_budget_is_never_overspent(site: Site, cut: str) -> None:
+def test_a_budget_is_never_overspent(site: Site) -> None:
     """Cut off, what is held of it is spent, then it is 503 at once; others can't have that part, and healed all can."""
-    there, here = site.machines[cut], site.other(cut)
-    key = site.account(f"shared-{cut}", usd_day=BUDGET)
+    there, here = site.both()
+    key = site.account("shared", usd_day=BUDGET)
     spent = sum(int(there.ask(key).headers["x-spiritsafe-cost"]) for _ in range(2))
-    with site.network.partition(cut, "valkey"):
+    with site.network.partition("a", "valkey"):
         held = spend([there], key)
         assert 0 < held < BUDGET / 4
         began = time.monotonic()
@@ -83,16 +83,16 @@ def test_a_budget_is_never_overspent(site: Site, cut: str) -> None:
     assert [machine.ask(key).json()["error"]["code"] for machine in (there, here)] == ["insufficient_quota"] * 2
 
 
-def test_what_was_reserved_is_given_back(site: Site, cut: str, record_property: Measure) -> None:
+def test_what_was_reserved_is_given_back(site: Site, record_property: Measure) -> None:
     """A place whose request ended meanwhile stays taken for the others, who get it once its gateway can say so."""
-    there, here = site.machines[cut], site.other(cut)
-    key = site.account(f"one-{cut}", parallel=1)
+    there, here = site.both()
+    key = site.account("one", parallel=1)
     there.vllm.play(Wait(1.0), chat_answer("teacher", "at last"))
     with ThreadPoolExecutor(1) as pool:
         received = len(there.vllm.received)
         under_way = pool.submit(there.status, key)
         soon(lambda: len(there.vllm.received) > received)
-        with site.network.partition(cut, "valkey"):
+        with site.network.partition("a", "valkey"):
             assert here.status(key) == 429
             assert under_way.result(10) == 200
             time.sleep(PATIENCE_S)
