@@ -29,6 +29,13 @@ def site(tmp_path_factory: pytest.TempPathFactory, require_program: Callable[[st
         yield stack.enter_context(running_site(hosts, tmp_path_factory.mktemp("site")))
 
 
+@pytest.fixture(params=["a", "b"])
+def cut(request: pytest.FixtureRequest) -> str:
+    """The gateway that is cut off: each in turn."""
+    host: str = request.param
+    return host
+
+
 @pytest.fixture(autouse=True)
 def healed(site: Site) -> Iterator[None]:
     """See that all is well again after each test."""

@@ -96,7 +96,6 @@ class Site:
     """All hosts, and what every test begins with."""
 
     network: Network
-    postgres: PostgresServer
     machines: dict[str, Machine]
 
     def both(self) -> list[Machine]:
@@ -176,7 +175,7 @@ def running_site(network: Network, folder: Path) -> Iterator[Site]:
                 settings = dataclasses.replace(settings, database=url, limits=store)
                 house = stack.enter_context(running_gateway(settings))
             machines[host] = Machine(host, network, house, vllm)
-        yield Site(network, postgres, machines)
+        yield Site(network, machines)
 
 
 def spend(machines: Sequence[Machine], key: str) -> int:

@@ -19,13 +19,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.postgresql]
 Measure = Callable[[str, object], None]
 
 
-@pytest.fixture(params=["a", "b"])
-def cut(request: pytest.FixtureRequest) -> str:
-    """The gateway that is cut off: each in turn."""
-    host: str = request.param
-    return host
-
-
 def test_known_keys_and_limits_are_unharmed(site: Site) -> None:
     """Both gateways answer at once and are ready; what they share of a budget is spent to the end and not beyond."""
     key, limited = site.account("known"), site.account("budget", usd_day=BUDGET)

@@ -16,13 +16,6 @@ Measure = Callable[[str, object], None]
 STORE_UP = "spiritsafe_limit_store_up"
 
 
-@pytest.fixture(params=["a", "b"])
-def cut(request: pytest.FixtureRequest) -> str:
-    """The gateway that is cut off: each in turn."""
-    host: str = request.param
-    return host
-
-
 def test_keys_and_decisions_are_unharmed(site: Site, cut: str, record_property: Measure) -> None:
     """Accounts without limits are served, also with a key made meanwhile; a revocation binds within a second."""
     there, here = site.machines[cut], site.other(cut)
