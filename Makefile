@@ -127,9 +127,9 @@ LOCK := CUSTOM_COMPILE_COMMAND="make lock" ../.venv-lock/bin/pip-compile --quiet
 	--no-emit-find-links --no-emit-trusted-host --generate-hashes --allow-unsafe
 
 .PHONY: lock
-lock: ## lock gateway.txt, dev.txt, bench.txt and peers.txt anew (UPGRADE=--upgrade: newest releases)
+lock: ## lock gateway.txt, dev.txt, image.txt, bench.txt and peers.txt anew (UPGRADE=--upgrade: newest releases)
 	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/python -m pip install --quiet pip-tools
-	cd requirements && $(LOCK) $(UPGRADE) -o gateway.txt gateway.in && $(LOCK) $(UPGRADE) -o dev.txt dev.in && \
+	cd requirements && $(LOCK) $(UPGRADE) -o gateway.txt gateway.in && $(LOCK) $(UPGRADE) -o dev.txt dev.in && $(LOCK) $(UPGRADE) -o image.txt image.in && \
 		$(LOCK) $(UPGRADE) -o bench.txt bench.in && $(LOCK) $(UPGRADE) -o peers.txt peers.in
 
 .PHONY: clean

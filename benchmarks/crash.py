@@ -154,7 +154,7 @@ durability = "{durability}"
 segment_bytes = 200000
 ingest_interval_s = 0.05
 """)
-    key = prepare(folder / "data", 1)[0]
+    (key,) = prepare(folder / "data", 1)
     return load_settings(file), f"http://127.0.0.1:{port}", key
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,18 @@ import sqlalchemy as sa
 from distiller import trial
 from distiller.evaluation import read_answers
 from distiller.gate import ALPHA, MARGIN, Rule
-from distiller.launch import Recipe, Workshop
+from distiller.launch import Recipe, Workshop, check_rights
 from distiller.launch import train as train_student
 from distiller.progress import Progress
 from distiller.publish import publish as publish_student
 from distiller.selection import WORDS, rights_now, select, task_like
-from distiller.snapshot import Frozen, freeze, verify
+from distiller.snapshot import Frozen, freeze, read_manifest, verify
 from distiller.splitting import Sizes, split
 from gateway.command import Context, standard_options
-from gateway.ledger import operators, registry, snapshots
+from gateway.ledger import erasures, marks, operators, registry, snapshots
 from gateway.ledger.approvals import Approval
-from gateway.ledger.errors import InvalidValue, NotFound
-from gateway.ledger.identifiers import from_rfc3339
+from gateway.ledger.errors import Forbidden, InvalidValue, NotFound
+from gateway.ledger.identifiers import from_rfc3339, to_rfc3339
 from gateway.ledger.lake import Lake
 from gateway.ledger.snapshots import Snapshot
 
@@ -70,8 +71,13 @@ def select_rows(
     except InvalidValue as error:
         raise InvalidValue(f"{error}. Left out: {_in_words(selection.left_out)}") from error
     frozen = freeze(context.settings.data_dir / "snapshots", chosen, selection, splits, rights, settings)
-    with context.database.write() as connection:
-        snapshot = snapshots.propose(connection, _proposal(frozen, requester))
+    try:
+        with context.database.write() as connection:
+            check_rights(connection, frozen)  # a withdrawal since the rights were read still counts
+            snapshot = snapshots.propose(connection, _proposal(frozen, requester))
+    except Forbidden:
+        _discard(context, frozen)
+        raise
     _tell(context, snapshot)
 
 
@@ -95,13 +101,18 @@ def show(context: Context, digest: str, with_rows: bool) -> None:
         snapshot = snapshots.get(connection, student.snapshot if student is not None else digest)
         approval = dict(_approvals(connection)).get(snapshot.hash)
         made = [row.reference for row in registry.every(connection) if row.snapshot == snapshot.hash]
-    manifest = verify(Path(snapshot.path), snapshot.hash).manifest
+        lost = [_loss(mark, erasure) for mark, erasure in marks.of(connection, "snapshot", snapshot.hash)]
+    # One that lost rows is shown as it was approved, by ids and hashes; its marks say what it lost.
+    path = Path(snapshot.path)
+    manifest = read_manifest(path, snapshot.hash) if lost else verify(path, snapshot.hash).manifest
     if with_rows:
         parts = manifest["splits"].items()
         context.emit({"split": name, "id": row, "sha256": sha} for name, part in parts for row, sha in part["rows"])
         return
     names = ("endpoint", "skeleton", "teacher", "lake", "code", "settings", "consents", "report")
-    context.emit_one(_row(snapshot, approval) | {"students": made} | {name: manifest[name] for name in names})
+    context.emit_one(
+        _row(snapshot, approval) | {"students": made, "marks": lost} | {name: manifest[name] for name in names}
+    )
 
 
 @distill.command("approve")
@@ -213,6 +224,14 @@ def _proposal(frozen: Frozen, requester: str) -> Snapshot:
     )
 
 
+def _discard(context: Context, frozen: Frozen) -> None:
+    """Remove a folder that nobody proposed; one that was proposed earlier is the withdrawal's to take care of."""
+    with context.database.read() as connection:
+        proposed = any(snapshot.hash == frozen.hash for snapshot, _ in snapshots.every(connection))
+    if not proposed:
+        shutil.rmtree(frozen.path)
+
+
 def _tell(context: Context, snapshot: Snapshot) -> None:
     rows = ", ".join(f"{count} {name}" for name, count in snapshot.report["rows"].items())
     context.say(f"Frozen: {rows}. Left out: {_in_words(snapshot.report['left_out'])}.")
@@ -238,6 +257,10 @@ def _row(snapshot: Snapshot, approval: Approval | None) -> dict[str, Any]:
         "created": snapshot.created,
         "path": snapshot.path,
     }
+
+
+def _loss(mark: marks.Mark, erasure: erasures.Erasure) -> dict[str, Any]:
+    return {"erasure": erasure.id, "kind": erasure.kind, "rows": mark.rows, "begun": to_rfc3339(erasure.begun)}
 
 
 def _student(student: registry.Student) -> dict[str, Any]:

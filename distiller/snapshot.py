@@ -23,7 +23,8 @@ import pyarrow.parquet as pq
 from distiller.rows import Row, canonical
 from distiller.selection import Rights, Selection, Task
 from distiller.splitting import NAMES, Splits
-from gateway.ledger.errors import Corrupt
+from gateway.ledger import snapshot_rows
+from gateway.ledger.errors import Corrupt, Forbidden
 from gateway.ledger.identifiers import to_rfc3339
 
 FORMAT = "spiritsafe.snapshot/1"
@@ -79,19 +80,35 @@ def freeze(
 
 
 def verify(path: Path, digest: str) -> Frozen:
-    """Re-hash a snapshot's manifest, files, rows and Merkle roots; `Corrupt` names what differs."""
+    """Re-hash a snapshot's manifest, files, rows and Merkle roots; `Corrupt` names what differs.
+
+    `Forbidden` where rows were withdrawn or erased since: what is left is not what was approved.
+    """
+    manifest = read_manifest(path, digest)
+    lost = snapshot_rows.removals(path)
+    if lost:
+        rows = sum(entry["rows"] for entry in lost)
+        raise Forbidden(
+            f"snapshot {digest[:12]} lost {rows} rows to a withdrawal or an erasure, the last on "
+            f"{lost[-1]['time'][:10]}: nothing trains on it any more, select and approve a new one"
+        )
+    for name in NAMES:
+        _verify_split(path, name, manifest["splits"][name])
+    return Frozen(digest, path, manifest)
+
+
+def read_manifest(path: Path, digest: str) -> dict[str, Any]:
+    """Return a snapshot's manifest, which stays when rows were taken out; `Corrupt` where it is another."""
     try:
         data = (path / "manifest.json").read_bytes()
     except OSError as error:
         raise Corrupt(f"snapshot {path} can't be read ({error}): restore it, or select a new one") from error
     if hashlib.sha256(data).hexdigest() != digest:
         raise _corrupt(path, "manifest.json")
-    manifest = json.loads(data)
+    manifest: dict[str, Any] = json.loads(data)
     if manifest["format"] != FORMAT:
         raise Corrupt(f"{path} has the format {manifest['format']!r}, this version reads {FORMAT}: select a new one")
-    for name in NAMES:
-        _verify_split(path, name, manifest["splits"][name])
-    return Frozen(digest, path, manifest)
+    return manifest
 
 
 def merkle_root(leaves: Sequence[str]) -> str:

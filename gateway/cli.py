@@ -25,7 +25,8 @@ BUILT_IN = {
     "ingester": ("gateway.commands.ingester:ingester", "Bring spooled records into the lake."),
     "operator": ("gateway.commands.operators:operator", "Run the operator process: console, admin API, metrics."),
     "operators": ("gateway.commands.operators:operators", "Create and list the people who decide."),
-    "accounts": ("gateway.commands.accounts:accounts", "Create, list and import accounts."),
+    "accounts": ("gateway.commands.accounts:accounts", "Create, list and import accounts; what is kept of them."),
+    "erase": ("gateway.commands.erase:erase", "Remove everything of an account, with a receipt."),
     "keys": ("gateway.commands.keys:keys", "Create, list, rotate, expire and revoke API keys."),
     "backup": ("gateway.commands.backup:backup", "Copy the control plane and the secret."),
     "restore": ("gateway.commands.backup:restore", "Put a backup in the place of the control plane."),
@@ -35,7 +36,7 @@ BUILT_IN = {
     "config": ("gateway.commands.config:config", "Have the running gateway take over a changed settings file."),
     "fleet": ("gateway.commands.fleet:fleet", "List and drain the models' servers."),
     "enforce": ("gateway.commands.enforce:enforce", "Divert, suspend or clear an account."),
-    "traffic": ("gateway.commands.traffic:traffic", "Watch, verify and import traffic records."),
+    "traffic": ("gateway.commands.traffic:traffic", "Watch, verify, import, export and maintain traffic records."),
 }
 # What `up` starts for the processes of other packages; people have no use for it.
 HIDDEN = {"process": "gateway.commands.house:process"}

@@ -76,7 +76,8 @@ class Recorder:
         if route is not None and usage and was_answered(exchange):
             exchange.cost = cost_of(usage, route.prices)
             exchange.tokens = usage["input_tokens"] + usage["output_tokens"]
-        kept = self._keep_text and not exchange.preferences.no_log
+        account = exchange.account
+        kept = self._keep_text and not exchange.preferences.no_log and (account is None or account.keep_text)
         client = client_of(exchange.head, self._origin.network(exchange.peer, exchange.head.headers))
         record = final_record(exchange, usage, client, keep_text=kept)
         self._write_final(exchange, record)

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from gateway.ledger.content import text_of
-from gateway.ledger.fingerprint import signature
+from gateway.ledger.fingerprint import conversation, signature
 from gateway.ledger.identifiers import rfc3339_of
 from gateway.protocol.dialects import DIALECTS
 from gateway.protocol.exchange import Exchange
@@ -87,7 +87,7 @@ def final_record(
             _add_wire(record, exchange, request)
         else:
             _add_request(record, request, with_text=False)
-            record["fingerprint"] = _fingerprint(request)
+            record["fingerprint"] = _fingerprint(record, request)
     return record
 
 
@@ -166,10 +166,12 @@ def _add_request(record: dict[str, Any], request: InferenceRequest, with_text: b
         record["metadata"] = body["metadata"]
 
 
-def _fingerprint(request: InferenceRequest) -> dict[str, Any]:
+def _fingerprint(record: dict[str, Any], request: InferenceRequest) -> dict[str, Any]:
     """Make now what is made of text later, for a text that goes no further; bytes are spelt in hexadecimal."""
     made = {name: value.hex() for name, value in signature(text_of(request.subject)).items()}
-    return {"skeleton": request.skeleton} | made
+    field = DIALECTS[request.endpoint].text
+    spoken = conversation({**record, field: request.subject[field]})
+    return {"skeleton": request.skeleton, "conversation": spoken} | made
 
 
 def cost_of(usage: dict[str, Any], prices: tuple[int, int]) -> int:

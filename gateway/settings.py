@@ -168,6 +168,24 @@ class RecordSettings:
 
 
 @dataclass(frozen=True)
+class ModelRetentionSettings:
+    """`[[retention.models]]`: other days for what a model answered."""
+
+    name: str = ""
+    text_days: int | None = None  # None: as [retention] says; 0: no end
+    rows_days: int | None = None
+
+
+@dataclass(frozen=True)
+class RetentionSettings:
+    """`[retention]`: how long the lake keeps what, by the request's own time; 0: no end."""
+
+    text_days: int = 30  # prompts, answers, and what of the parameters may quote them
+    rows_days: int = 400  # the whole row: a year, and time to compare it with the next
+    models: tuple[ModelRetentionSettings, ...] = ()
+
+
+@dataclass(frozen=True)
 class DetectorSettings:
     """`[detector]`: the service that follows the lake."""
 
@@ -205,6 +223,7 @@ class Settings:
     operator: OperatorSettings = field(default_factory=OperatorSettings)
     spool: SpoolSettings = field(default_factory=SpoolSettings)
     record: RecordSettings = field(default_factory=RecordSettings)
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
     detector: DetectorSettings = field(default_factory=DetectorSettings)
     vllm: VllmSettings = field(default_factory=VllmSettings)
     distiller: DistillerSettings = field(default_factory=DistillerSettings)
@@ -460,5 +479,14 @@ def _check_ranges(settings: Settings, place: _Place) -> None:
         raise place.error("spool", "budget_bytes", f"is {settings.spool.budget_bytes}; write 0 for no bound")
     if settings.limits.store and not re.match(r"(valkey|redis)s?://[^/\s]+", settings.limits.store):
         raise place.error("limits", "store", f"{settings.limits.store!r} is no address: write valkey://HOST:PORT/0")
+    kept: list[tuple[str, int | None, int | None]]
+    kept = [("retention", settings.retention.text_days, settings.retention.rows_days)]
+    kept += [
+        (f"retention.models#{number}", model.text_days, model.rows_days)
+        for number, model in enumerate(settings.retention.models, 1)
+    ]
+    for section, *days in kept:
+        if any(number is not None and number < 0 for number in days):
+            raise place.error(section, "text_days", "and rows_days can't be negative; write 0 for no end")
     if settings.gateway.max_body_bytes < 1024:
         raise place.error("gateway", "max_body_bytes", "is under 1024 bytes, which no request fits in")

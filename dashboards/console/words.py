@@ -144,6 +144,15 @@ DEEDS = {
     "student.register": "registered it",
     "student.retire": "retired it for another",
     "student.rollback": "rolled it back",
+    "account.erase": "asked for an erasure",
+    "account.erase_stopped": "was stopped from erasing by a legal hold",
+    "account.erased": "erased everything of an account",
+    "account.hold": "put on legal hold",
+    "account.keep_text": "changed whether texts are kept",
+    "account.release": "released from a legal hold",
+    "account.retention": "set how long what is kept",
+    "account.withdraw": "asked for a withdrawal",
+    "account.withdrawn": "took withdrawn rows out of snapshots",
     "use.declare": "registered a declared use",
 }
 

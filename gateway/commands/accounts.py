@@ -8,16 +8,18 @@ from typing import Any
 import click
 
 from gateway.command import Context, standard_options
+from gateway.commands.erase import surroundings
 from gateway.ledger import accounts as ledger
-from gateway.ledger import consents, enforcement
+from gateway.ledger import consents, enforcement, erasing, holds
+from gateway.ledger import retention as ledger_retention
 from gateway.ledger.importing import import_accounts
 
-COLUMNS = ("name", "tier", "operator", "consent", "enforcement", "created")
+COLUMNS = ("name", "tier", "operator", "consent", "enforcement", "hold", "keep_text", "created")
 
 
 @click.group()
 def accounts() -> None:
-    """Create, list and import accounts."""
+    """Create, list and import accounts; how long what is kept of them."""
 
 
 @accounts.command()
@@ -40,8 +42,13 @@ def list_accounts(context: Context) -> None:
     """List all accounts by name."""
     with context.database.read() as connection:
         granted, measures = consents.in_force(connection), enforcement.in_force(connection)
+        held = holds.in_force(connection)
         found = ledger.every(connection)
-    context.emit([_row(account, granted.get(account.name), measures.get(account.name)) for account in found], COLUMNS)
+    rows = (
+        _row(account, granted.get(account.name), measures.get(account.name), held=account.name in held)
+        for account in found
+    )
+    context.emit(rows, COLUMNS)
 
 
 @accounts.command(name="import")
@@ -56,8 +63,71 @@ def import_file(context: Context, file: Path) -> None:
         context.say(f"line {number}: {reason}")
 
 
+@accounts.command()
+@click.argument("name")
+@standard_options
+def withdraw(context: Context, name: str) -> None:
+    """End NAME's consent to training at once and take its rows out of snapshots; prints the receipt.
+
+    In the lake they stay as long as any account's. `spiritsafe erase` removes everything.
+    """
+    done = erasing.withdraw(surroundings(context, 0.0), name, context.actor)
+    context.emit_one(done.receipt or {})
+
+
+@accounts.command()
+@click.argument("name")
+@click.option("--note", required=True, help="For which case, in a sentence; an audit will read it.")
+@click.option("--operator", default=None, help="Whose decision this is [the system user].")
+@standard_options
+def hold(context: Context, name: str, note: str, operator: str | None) -> None:
+    """Put NAME on legal hold: nothing of it is erased, by request or by age, until it is released."""
+    with context.database.write() as connection:
+        placed = holds.place(connection, name, operator or context.actor, note)
+    context.emit_one({"account": name, "hold": placed.id, "operator": placed.operator})
+
+
+@accounts.command()
+@click.argument("name")
+@click.option("--operator", default=None, help="Whose decision this is [the system user].")
+@standard_options
+def release(context: Context, name: str, operator: str | None) -> None:
+    """Release NAME from its legal hold."""
+    with context.database.write() as connection:
+        ended = holds.release(connection, name, operator or context.actor)
+    context.emit_one({"account": name, "hold": ended.id, "released": True})
+
+
+@accounts.command()
+@click.argument("name")
+@click.option("--model", default=ledger_retention.ANY, help="For what this model answered [all].")
+@click.option("--text-days", type=click.IntRange(min=0), help="Days after which texts go; 0: no end.")
+@click.option("--rows-days", type=click.IntRange(min=0), help="Days after which rows go; 0: no end.")
+@click.option("--zero/--no-zero", "zero", default=None, help="Zero retention: no text reaches a disk from now on.")
+@standard_options
+def retention(
+    context: Context, name: str, model: str, text_days: int | None, rows_days: int | None, zero: bool | None
+) -> None:
+    """Set how long NAME's texts and rows are kept, in place of what was set; without days the general ones hold."""
+    with context.database.write() as connection:
+        account = ledger.get(connection, name)
+        if zero is not None:
+            account = ledger.set_keep_text(connection, name, not zero, context.actor)
+        if zero is None or text_days is not None or rows_days is not None:
+            ledger_retention.assign(connection, name, model, text_days, rows_days, context.actor)
+        holding = ledger_retention.policy(connection, context.settings.retention).of(name, model)
+    context.emit_one(
+        {"account": name, "model": model or None, "text_days": holding.text, "rows_days": holding.rows}
+        | {"keep_text": account.keep_text}
+    )
+
+
 def _row(
-    account: ledger.Account, consent: consents.Consent | None, measure: enforcement.Enforcement | None
+    account: ledger.Account,
+    consent: consents.Consent | None,
+    measure: enforcement.Enforcement | None,
+    *,
+    held: bool = False,
 ) -> dict[str, Any]:
     return {
         "name": account.name,
@@ -66,4 +136,6 @@ def _row(
         "operator": account.operator,
         "consent": None if consent is None else consent.granted,
         "enforcement": None if measure is None else measure.action,
+        "hold": held,
+        "keep_text": account.keep_text,
     }

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import click
+import sqlalchemy as sa
 
 from gateway.command import Context, standard_options
-from gateway.ledger import registry
+from gateway.ledger import marks, registry
 from gateway.settings import ModelSettings
 
-COLUMNS = ("name", "role", "state", "task", "input_price", "output_price", "urls")
+COLUMNS = ("name", "role", "state", "task", "input_price", "output_price", "removed_rows", "urls")
 
 
 @click.group()
@@ -24,7 +25,9 @@ def list_models(context: Context) -> None:
     """List base models and students; prices are nano-dollars per token."""
     with context.database.read() as connection:
         students = registry.every(connection)
-    rows = [_base(model) for model in context.settings.models] + [_student(student) for student in students]
+        removed = {student.reference: _removed(connection, student) for student in students}
+    rows = [_base(model) for model in context.settings.models]
+    rows += [_student(student) | {"removed_rows": removed[student.reference]} for student in students]
     context.emit(rows, COLUMNS)
 
 
@@ -50,6 +53,11 @@ def rollback(context: Context, reference: str, operator: str, note: str) -> None
     with context.database.write() as connection:
         student = registry.rollback(connection, reference, operator, note)
     context.emit_one(_student(student))
+
+
+def _removed(connection: sa.Connection, student: registry.Student) -> int:
+    """Return how many rows that it learnt from were withdrawn or erased since."""
+    return sum(mark.rows for mark, _ in marks.of(connection, "student", student.reference))
 
 
 def _base(model: ModelSettings) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`spiritsafe traffic …`: watch records come in, check that none is lost, bring in history."""
+"""`spiritsafe traffic …`: watch records come in, check that none is lost, bring in history, take out, keep in order."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 import pyarrow.compute as pc
 
-from gateway.command import Context, standard_options
+from gateway.command import Context, Moment, standard_options
+from gateway.commands.erase import quiet_s, surroundings
+from gateway.ledger import exporting
 from gateway.ledger.importing import import_traffic
 from gateway.ledger.lake import Lake
 from gateway.ledger.maintenance import maintain as maintain_traffic
+from gateway.ledger.maintenance import nightly
 from gateway.ledger.rehashing import RowReport, rehash
 from gateway.ledger.traffic import from_row
 from gateway.ledger.verification import verify as verify_traffic
@@ -26,7 +30,7 @@ POLL_S = 0.5
 
 @click.group()
 def traffic() -> None:
-    """Watch, verify and import traffic records."""
+    """Watch, verify, import, export and maintain traffic records."""
 
 
 @traffic.command()
@@ -86,8 +90,9 @@ def verify(context: Context, numbers_only: bool) -> None:
 @traffic.command()
 @standard_options
 def maintain(context: Context) -> None:
-    """Merge today's small files, put closed days in order and erase what was replaced; for every night."""
-    for report in maintain_traffic(context.settings):
+    """Do what each night asks for: go on with erasures, remove what is over age, put files in order."""
+    around = surroundings(context, quiet_s(context.settings))
+    for report in maintain_traffic(context.settings, nightly(context.settings, around)):
         context.emit([vars(report)])
 
 
@@ -101,6 +106,22 @@ def import_file(context: Context, file: Path) -> None:
     context.emit_one(report.summary())
     for number, reason in report.rejected[:10]:
         context.say(f"line {number}: {reason}")
+
+
+@traffic.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--account", help="Records of this account only.")
+@click.option("--since", type=Moment(), help="Requests from this moment on.")
+@click.option("--until", type=Moment(), help="Requests before this moment.")
+@click.option("--no-text", is_flag=True, help="Leave out prompts and answers, and what may quote them.")
+@standard_options
+def export(
+    context: Context, file: Path, account: str | None, since: datetime | None, until: datetime | None, no_text: bool
+) -> None:
+    """Write the lake's rows into the Parquet FILE, which appears when it is whole."""
+    lake = Lake(context.settings.data_dir / "lake" / "traffic")
+    rows = exporting.export(lake, file, exporting.Choice(account, since, until, with_text=not no_text))
+    context.emit_one({"file": str(file), "rows": rows, "bytes": file.stat().st_size})
 
 
 def newest(lake: Lake, limit: int, account: str | None = None) -> list[dict[str, Any]]:

@@ -106,10 +106,13 @@ class HttpResponse:
         and is raised here.
         """
         self._consumer = consumer
-        self._hand_over()
-        self.resume()
-        while not self._done:
-            await self._wait()
+        try:
+            self._hand_over()
+            self.resume()
+            while not self._done:
+                await self._wait()
+        finally:
+            self._consumer = None  # it may well hold this answer
 
     def pause(self) -> None:
         """Let the backend wait, once what was read is handed over."""
@@ -281,6 +284,7 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell whoever waits; a body without a length ends with its connection."""
         self._idle.pop(self, None)
+        del self._parser  # it knows this connection: what refers to itself is freed late
         response, self._response = self._response, None
         if response is None:
             return

@@ -23,12 +23,16 @@ table = sa.Table(
     sa.Column("payment", sa.String),
     sa.Column("signup_network", sa.String),
     sa.Column("labels", Json),
+    sa.Column("keep_text", sa.Boolean, nullable=False, server_default=sa.true()),
 )
 
 
 @dataclass(frozen=True)
 class Account:
-    """An account. `operator` accounts may call candidates; `labels` serve evaluation only: the detector reads none."""
+    """An account. `operator` accounts may call candidates; `labels` serve evaluation only: the detector reads none.
+
+    `keep_text` false is zero retention: no prompt and no answer of its requests reaches a disk.
+    """
 
     name: str
     created: datetime
@@ -37,6 +41,7 @@ class Account:
     payment: str | None = None
     signup_network: str | None = None
     labels: dict[str, Any] | None = None
+    keep_text: bool = True
 
 
 def create(connection: sa.Connection, account: Account, actor: str) -> Account:
@@ -68,6 +73,14 @@ def get(connection: sa.Connection, name: str) -> Account:
     if account is None:
         raise NotFound(f"no account is called {name!r}: `spiritsafe accounts list` shows those there are")
     return account
+
+
+def set_keep_text(connection: sa.Connection, name: str, keep_text: bool, actor: str) -> Account:
+    """Keep the texts of an account's requests from now on, or none (zero retention)."""
+    before, after = {"keep_text": get(connection, name).keep_text}, {"keep_text": keep_text}
+    connection.execute(sa.update(table).where(table.c.name == name).values(after))
+    audit.record(connection, actor, "account.keep_text", name, before=before, after=after)
+    return get(connection, name)
 
 
 def every(connection: sa.Connection) -> list[Account]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -30,4 +31,51 @@ class IngesterSettings(Place, Protocol):
     @property
     def spool(self) -> Pace:
         """How often to look."""
+        ...
+
+
+class ModelRetention(Protocol):
+    """An entry of `[[retention.models]]`; None: as `[retention]` says, 0: no end."""
+
+    @property
+    def name(self) -> str:
+        """The model that answered."""
+        ...
+
+    @property
+    def text_days(self) -> int | None:
+        """Days after which texts go."""
+        ...
+
+    @property
+    def rows_days(self) -> int | None:
+        """Days after which the whole row goes."""
+        ...
+
+
+class GeneralRetention(Protocol):
+    """The `[retention]` section; 0: no end."""
+
+    @property
+    def text_days(self) -> int:
+        """Days after which texts go."""
+        ...
+
+    @property
+    def rows_days(self) -> int:
+        """Days after which the whole row goes."""
+        ...
+
+    @property
+    def models(self) -> Sequence[ModelRetention]:
+        """Other days for some models."""
+        ...
+
+
+class RetentionSettings(Place, Protocol):
+    """What retention is told."""
+
+    @property
+    def retention(self) -> GeneralRetention:
+        """How long what is kept."""
         ...

@@ -7,8 +7,9 @@ they keep in memory when it moves. That is what makes a revocation binding every
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from gateway.ledger.engines import WRITE, make_engine
+from gateway.ledger.engines import BUSY_MS, WRITE, make_engine
 from gateway.ledger.errors import InvalidValue, Unreachable
 from gateway.ledger.watching import CHANNEL, Listening, Polling, Watch
 
@@ -139,6 +140,49 @@ class Database:
             if not sa.inspect(connection).has_table("alembic_version"):
                 return None
             return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+
+    def compact(self, patience_s: float = 30.0) -> bool:
+        """Leave no byte of deleted rows in the tables' files, free pages or log; False while a reader holds them.
+
+        PostgreSQL recycles its log (`pg_wal`) by itself, after its next checkpoints.
+        """
+        if self.is_postgresql:
+            return self._rewrite_tables(patience_s)
+        deadline = time.monotonic() + patience_s
+        with closing(self._engine.raw_connection()) as connection:
+            # A copy of all rows must not lie in a temporary file either.
+            connection.execute("PRAGMA temp_store=MEMORY")
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA busy_timeout=50")
+            try:
+                while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                    if time.monotonic() > deadline:
+                        return False
+                    time.sleep(0.05)
+            finally:
+                connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
+        return True
+
+    def _rewrite_tables(self, patience_s: float) -> bool:
+        with self.read() as connection:
+            names = ", ".join(f'"{name}"' for name in sa.inspect(connection).get_table_names())
+        pooled = self._engine.raw_connection()
+        link: Any = pooled.driver_connection
+        pooled.detach()
+        with closing(link):
+            link.autocommit = True  # a transaction can't hold it
+            link.execute(f"SET lock_timeout = {round(patience_s * 1000)}")
+            try:
+                link.execute(f"VACUUM FULL {names}")
+            except self._engine.dialect.loaded_dbapi.errors.LockNotAvailable:
+                return False
+        return True
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that the database consists of; none where it is a server."""
+        path = sa.make_url(self.url).database if not self.is_postgresql else None
+        return tuple(Path(path + end) for end in ("", "-wal", "-shm") if Path(path + end).exists()) if path else ()
 
     def close(self) -> None:
         """Close every pooled connection."""

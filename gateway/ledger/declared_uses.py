@@ -41,7 +41,7 @@ def declare(
     """Register a use of an account."""
     row = DeclaredUse(uuid7(), account, use, cap_per_day, until, now())
     connection.execute(sa.insert(table).values(**vars(row)))
-    after = {"use": use, "cap_per_day": cap_per_day, "until": until}
+    after = {"use": row.id, "cap_per_day": cap_per_day, "until": until}
     audit.record(connection, actor, "use.declare", account, after=after)
     return row
 

@@ -7,10 +7,12 @@ and holds up no writer.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import sqlalchemy as sa
 
+BUSY_MS = 10_000  # how long a writer of SQLite waits for its turn
 WRITE = "spiritsafe_write"  # the execution option of a connection whose transactions write
 _LOCK = int.from_bytes(b"spirits", "big")  # PostgreSQL's advisory locks are named by integers
 _BEGIN_WRITE = (
@@ -21,6 +23,7 @@ _BEGIN_WRITE = (
     "SET LOCAL tcp_keepalives_interval = 1; SET LOCAL tcp_keepalives_count = 3; "
     f"SELECT pg_advisory_xact_lock({_LOCK})"
 )
+_PATIENCE_S, _PAUSE_S = 10.0, 0.005  # for tables that readers hold
 _BEGIN_READ = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"
 # Milliseconds and seconds: a link that was cut without a word is noticed by whoever waits on it.
 _LINK = {
@@ -50,11 +53,34 @@ def make_engine(url: str) -> sa.Engine:
     return engine
 
 
+def take_tables(connection: sa.Connection) -> None:
+    """Keep readers from all tables at once, on PostgreSQL, until the transaction ends; an error after ten seconds.
+
+    Taken one by one while workers read several, they and a migration could wait for each other. Nothing is waited for
+    while something is held, so that cannot be.
+    """
+    names = ", ".join(f'"{name}"' for name in sa.inspect(connection).get_table_names())
+    if connection.dialect.name != "postgresql" or not names:
+        return
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            with connection.begin_nested():
+                connection.exec_driver_sql(f"LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE NOWAIT")
+        except sa.exc.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE_S)
+        else:
+            return
+
+
 def _configure_sqlite(connection: Any, _record: object) -> None:
     # The driver's own transaction handling begins too late for BEGIN IMMEDIATE; `_begin_sqlite` does it instead.
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
         connection.execute(f"PRAGMA {pragma}")
+    connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

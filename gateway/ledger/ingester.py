@@ -28,10 +28,11 @@ from deltalake.exceptions import DeltaError
 
 from gateway.ledger import fingerprint
 from gateway.ledger.configuration import IngesterSettings
+from gateway.ledger.durable import sync_path
 from gateway.ledger.errors import Forbidden, LedgerError, SpoolUnavailable
 from gateway.ledger.frames import Frame, Kind, count_frames, read_segment
 from gateway.ledger.lake import SMALL_FILES, Lake
-from gateway.ledger.spool import SpoolWriter, segments, slots, stream_of, sync_path
+from gateway.ledger.spool import SpoolWriter, segments, slots, stream_of
 from gateway.ledger.traffic import to_table
 
 logger = logging.getLogger(__name__)

@@ -12,11 +12,11 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -34,9 +34,10 @@ from deltalake import (
 )
 from deltalake.exceptions import DeltaError
 
+from gateway.ledger import removed_numbers, tombstones
+from gateway.ledger.durable import sync_path
 from gateway.ledger.errors import LedgerError
 from gateway.ledger.rowhash import ROW_HASH, row_hashes
-from gateway.ledger.spool import sync_path
 from gateway.ledger.traffic import SCHEMA, from_row, today
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,8 @@ PROVENANCE = (
     (ROW_HASH, pa.binary()),
 )
 SMALL_FILES = 100
+_READ_ATTEMPTS = 5
+_T = TypeVar("_T")
 _BATCH_ROWS = 10_000
 _TARGET_BYTES = 32 * 1024 * 1024
 _ORDERED_BYTES = 128 * 1024 * 1024  # of a closed day's files: many, so that few hold an account
@@ -107,11 +110,16 @@ class Lake:
         self,
         columns: Sequence[str] | None = None,
         filter: pc.Expression | None = None,  # noqa: A002 (Arrow's own name for it)
+        *,
+        with_erased: bool = False,
     ) -> pa.Table:
-        """Return rows (default: all) with columns of `SCHEMA` (default: all of them) or of `PROVENANCE`."""
+        """Return rows (default: all) with columns of `SCHEMA` (default: all of them) or of `PROVENANCE`.
+
+        Rows of accounts that are being erased are not among them, but for the one who counts or removes them.
+        """
         names = list(columns or SCHEMA.names)
-        dataset, _version = self._dataset()
-        return _present(dataset.to_table(columns=names, filter=filter))
+        chosen = filter if with_erased else self._seen(filter)
+        return self._scan(lambda dataset, _version: _present(dataset.to_table(columns=names, filter=chosen)))
 
     def follow(self, since_version: int, columns: Sequence[str] | None = None) -> tuple[pa.Table, int]:
         """Return the rows added after a version, in the order they were added, and the version they reach up to.
@@ -119,13 +127,17 @@ class Lake:
         Begin with -1; the version returned is what the next call is given.
         """
         names = list(columns or SCHEMA.names)
-        dataset, version = self._dataset()
-        if version <= since_version:
-            return _present(_empty(names)), version
         wanted = list(dict.fromkeys([*names, "lake_version", "spool_number"]))
-        rows = dataset.to_table(columns=wanted, filter=pc.field("lake_version") > since_version)
-        ordered = rows.sort_by([("lake_version", "ascending"), ("spool_number", "ascending")])
-        return _present(ordered.select(names)), version
+        chosen = self._seen(pc.field("lake_version") > since_version)
+
+        def read(dataset: ds.Dataset, version: int) -> tuple[pa.Table, int]:
+            if version <= since_version:
+                return _present(_empty(names)), version
+            rows = dataset.to_table(columns=wanted, filter=chosen)
+            ordered = rows.sort_by([("lake_version", "ascending"), ("spool_number", "ascending")])
+            return _present(ordered.select(names)), version
+
+        return self._scan(read)
 
     def record(self, record_id: str) -> dict[str, Any] | None:
         """Return the record of that id in its documented form, or None."""
@@ -143,11 +155,26 @@ class Lake:
         for action in found:
             yield action["path"], _stored_rows(self._path / action["path"], action["partition.day"], columns)
 
+    def has_file(self, path: str) -> bool:
+        """Return whether a data file, as `files` names it, is one of the newest version's."""
+        with self._mutex:
+            table = self._refresh()
+            return table is not None and path in pa.table(table.get_add_actions(flatten=True))["path"].to_pylist()
+
     def ids(self) -> Iterator[list[str]]:
         """Yield the ids of all rows, a batch at a time."""
-        dataset, _version = self._dataset()
-        for batch in dataset.to_batches(columns=["id"]):
+        for batch in self.batches(["id"]):
             yield batch.column(0).to_pylist()
+
+    def batches(
+        self,
+        columns: Sequence[str],
+        filter: pc.Expression | None = None,  # noqa: A002 (Arrow's own name for it)
+    ) -> Iterator[pa.Table]:
+        """Yield rows as `read` returns them, a batch at a time, so that memory does not grow with the lake."""
+        dataset, _version = self._dataset()
+        for batch in dataset.to_batches(columns=list(columns), filter=self._seen(filter)):
+            yield _present(pa.Table.from_batches([batch]))
 
     def days(self) -> list[str]:
         """Return the days of ingestion that have rows, newest first."""
@@ -163,13 +190,16 @@ class Lake:
             return None if table is None else table.transaction_version(app_id)
 
     def append(self, table: pa.Table, transactions: Mapping[str, int] | None = None) -> int:
-        """Commit rows of `SCHEMA` and, with them, how far each application got; synced to disk. Returns the version."""
+        """Commit rows of `SCHEMA` and, with them, how far each application got; synced to disk. Returns the version.
+
+        Rows of accounts that are being erased do not come in; their numbers are noted as removed.
+        """
         marks = [Transaction(name, version) for name, version in (transactions or {}).items()]
         with self._writing(), self._mutex:
             target = self._widened(self._refresh() or self._create())
             version = target.version() + 1
             commit = CommitProperties(max_commit_retries=0, app_transactions=marks)
-            rows = _store(table, version)
+            rows = _store(self._admitted(table), version)
             write_deltalake(target, rows, mode="append", writer_properties=_ENCODING, commit_properties=commit)
             if target.version() != version:
                 raise LedgerError(f"{self._path} was written to by something else: only Spiritsafe may commit to it")
@@ -197,7 +227,7 @@ class Lake:
 
     def tidy(self, most: int = SMALL_FILES) -> int:
         """Merge today's small files if they are more than `most`, erase those merged an hour ago; return how many."""
-        with self._maintaining() as table:
+        with self.changing() as table:
             if table is None:
                 return 0
             day = [("day", "=", today())]
@@ -209,12 +239,53 @@ class Lake:
             _vacuum(table)
             return small
 
+    @contextmanager
+    def changing(self) -> Iterator[DeltaTable | None]:
+        """Hold the turn of the one writer and yield the table, None before there is one; its commits are synced."""
+        with self._writing(), self._mutex:
+            table = self._refresh()
+            table = None if table is None else self._widened(table)
+            before = -1 if table is None else table.version()
+            yield table
+            for version in range(before + 1, 0 if table is None else table.version() + 1):
+                self._sync(version)
+
+    @property
+    def folder(self) -> Path:
+        """Where the table is."""
+        return self._path
+
+    def _admitted(self, table: pa.Table) -> pa.Table:
+        hidden = tombstones.names(self._path.parent)
+        if not hidden:
+            return table
+        gone = pc.is_in(table["account"], value_set=pa.array(sorted(hidden), pa.string()))
+        if "spool_stream" in table.column_names:
+            removed_numbers.note(self._path.parent, table.filter(gone))
+        return table.filter(pc.invert(gone))
+
+    def _seen(self, chosen: pc.Expression | None) -> pc.Expression | None:
+        hidden = tombstones.names(self._path.parent)
+        if not hidden:
+            return chosen
+        seen = ~pc.field("account").isin(sorted(hidden))
+        return seen if chosen is None else chosen & seen
+
+    def _scan(self, read: Callable[[ds.Dataset, int], _T]) -> _T:
+        """Read the newest version; once more where an erasure took files away from under it."""
+        for _attempt in range(_READ_ATTEMPTS - 1):
+            try:
+                return read(*self._dataset())
+            except FileNotFoundError:
+                continue
+        return read(*self._dataset())
+
     def order(self, day: str) -> int:
         """Rewrite a day's files in Z-order of account and time, so that either finds its rows in few; return how many.
 
         Writers wait meanwhile; a day that is over has none, so that its new files stay as they are.
         """
-        with self._maintaining() as table:
+        with self.changing() as table:
             if table is None:
                 return 0
             metrics = table.optimize.z_order(
@@ -228,7 +299,7 @@ class Lake:
 
     def erase_replaced(self) -> None:
         """Erase the files that were merged or rewritten an hour ago or earlier."""
-        with self._maintaining() as table:
+        with self.changing() as table:
             if table is not None:
                 _vacuum(table)
 
@@ -264,15 +335,6 @@ class Lake:
         self._table = DeltaTable.create(str(self._path), STORED, partition_by="day", configuration=_CONFIGURATION)
         self._sync(0)
         return self._table
-
-    @contextmanager
-    def _maintaining(self) -> Iterator[DeltaTable | None]:
-        with self._writing(), self._mutex:
-            table = self._refresh()
-            before = -1 if table is None else table.version()
-            yield table
-            for version in range(before + 1, 0 if table is None else table.version() + 1):
-                self._sync(version)
 
     def _widened(self, table: DeltaTable) -> DeltaTable:
         """Return the table with the columns that have been added to the lake since it was made."""

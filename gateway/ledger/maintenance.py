@@ -1,27 +1,33 @@
 """`traffic maintain`: what the lake needs once a night, step by step, while everything runs.
 
-Readers and followers notice nothing: rows and their versions stay. Writers take turns with a step, which the spool
-bridges; a step that is killed has done its work or none of it, and the next night begins it again.
+Readers and followers notice nothing but that rows go which may not stay. Writers take turns with a step, which the
+spool bridges; a step that is killed has done its work or none of it, and the next night begins it again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.ledger.configuration import Place
+from gateway.ledger import erasing, erasures, holds, retention
+from gateway.ledger.configuration import Place, RetentionSettings
+from gateway.ledger.erasing import Surroundings, Unfinished
+from gateway.ledger.errors import Forbidden
 from gateway.ledger.lake import Lake
 from gateway.ledger.traffic import today
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Step:
-    """A step: its name, and what does it for a data folder and returns how many files it rewrote."""
+    """A step: its name, and what does it for a data folder and returns how many files it rewrote or unlinked."""
 
     name: str
     run: Callable[[Place], int]
@@ -37,11 +43,33 @@ class StepReport:
 
 
 def maintain(settings: Place, steps: Sequence[Step] | None = None) -> Iterator[StepReport]:
-    """Do the steps (default: `STEPS`) one after the other, and tell of each."""
+    """Do the steps (default: `STEPS`, of the lake alone) one after the other, and tell of each."""
     for step in STEPS if steps is None else steps:
         started = time.monotonic()
         files = step.run(settings)
         yield StepReport(step.name, files, round(time.monotonic() - started, 3))
+
+
+def nightly(settings: RetentionSettings, around: Surroundings) -> tuple[Step, ...]:
+    """Return all steps of a night: what may not stay goes first, so that it is not merged and ordered before."""
+    return (
+        Step("erasures", lambda _place: _go_on_erasing(around)),
+        Step("retention", lambda _place: retention.apply(settings, around.database).files),
+        *STEPS,
+    )
+
+
+def _go_on_erasing(around: Surroundings) -> int:
+    """Go on with what stopped before its end; an erasure that is held or has to wait is left for the next night."""
+    with around.database.read() as connection:
+        held = holds.in_force(connection)
+        stopped = [row for row in erasures.every(connection) if row.finished is None and row.account not in held]
+    for row in stopped:
+        try:
+            (erasing.erase if row.kind == "erasure" else erasing.withdraw)(around, row.account, row.actor)
+        except (Unfinished, Forbidden) as error:
+            logger.warning("%s %s is left for the next night: %s", row.kind, row.id, error)
+    return 0
 
 
 def _lake(settings: Place) -> Lake:

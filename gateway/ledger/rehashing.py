@@ -37,14 +37,24 @@ class RowReport:
 
 def rehash(settings: Place) -> RowReport:
     """Read and hash every row of the lake; right while it is written to."""
+    lake = Lake(settings.data_dir / "lake" / "traffic")
+    while (report := _rehash(lake)) is None:
+        continue
+    return report
+
+
+def _rehash(lake: Lake) -> RowReport | None:
+    """Read one version of the lake, None where files of it were erased meanwhile: the rows are elsewhere."""
     report = RowReport()
-    for path, batches in Lake(settings.data_dir / "lake" / "traffic").files(STORED.names):
+    for path, batches in lake.files(STORED.names):
         row = 0
         try:
             for batch in batches:
                 _compare(pa.Table.from_batches([batch]), path, row, report)
                 row += batch.num_rows
         except (OSError, pa.ArrowException) as error:
+            if isinstance(error, FileNotFoundError) and not lake.has_file(path):
+                return None
             report.unreadable.append({"file": path, "reason": str(error).partition("\n")[0]})
     return report
 

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from gateway.ledger.blanking import is_blank
 from gateway.ledger.frames import Kind, read_segment
 from gateway.ledger.identifiers import from_rfc3339
 from gateway.ledger.lake import Lake, millisecond
@@ -40,5 +41,6 @@ class Spending:
 
 def _waiting(spool: Path, since: datetime) -> dict[str, dict[str, Any]]:
     frames = (frame for folder in slots(spool) for path in segments(folder) for frame in read_segment(path))
-    finals = (dict(frame.record) for frame in frames if frame.kind is Kind.FINAL)
+    # What was blanked is in the lake, with its cost.
+    finals = (dict(frame.record) for frame in frames if frame.kind is Kind.FINAL and not is_blank(frame.record))
     return {record["id"]: record for record in finals if from_rfc3339(record["time"]) >= since}

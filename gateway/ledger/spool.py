@@ -25,6 +25,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from gateway.ledger.durable import sync_path
 from gateway.ledger.errors import SpoolUnavailable
 from gateway.ledger.frames import Frame as Frame
 from gateway.ledger.frames import Kind, encode
@@ -336,15 +337,6 @@ def _sync_all(retired: list[int], current: int | None, folder: Path | None) -> O
     except OSError as error:
         first = first or error
     return first
-
-
-def sync_path(path: Path) -> None:
-    """Sync a file, or the names in a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _unavailable(folder: Path, error: OSError) -> SpoolUnavailable:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from gateway.ledger import removed_numbers
 from gateway.ledger.configuration import Place
 from gateway.ledger.frames import Kind, read_segment
 from gateway.ledger.lake import STORED, Lake
@@ -67,28 +68,36 @@ def verify(settings: Place) -> list[SlotReport]:
     # The spool is read first: a frame that moves to the lake in the meantime is then seen twice, never missed.
     spooled = {stream_of(folder) or folder.name: _read_spool(folder) for folder in slots(settings.data_dir / "spool")}
     recorded = _read_lake(Lake(settings.data_dir / "lake" / "traffic"))
+    # Read last: a number is noted before its row goes, so that none is in neither place.
+    removed = removed_numbers.read(settings.data_dir / "lake")
     nothing = np.empty(0, np.int64)
     return [
-        _compare(stream, spooled.get(stream), *recorded.get(stream, (nothing, nothing)))
+        _compare(stream, spooled.get(stream), *recorded.get(stream, (nothing, nothing)), removed.get(stream, nothing))
         for stream in sorted(spooled.keys() | recorded.keys())
     ]
 
 
 def _compare(
-    stream: str, spool: _Spooled | None, finished_rows: NDArray[np.int64], interrupted_rows: NDArray[np.int64]
+    stream: str,
+    spool: _Spooled | None,
+    finished_rows: NDArray[np.int64],
+    interrupted_rows: NDArray[np.int64],
+    removed: NDArray[np.int64],
 ) -> SlotReport:
     rows, counts = np.unique(np.concatenate((finished_rows, interrupted_rows)), return_counts=True)
     doubled = rows[counts > 1]
     finished, begun, highest, damaged = finished_rows, rows, int(rows.max(initial=0)), 0
     waiting = under_way = 0
     if spool is not None:
-        waiting = int(np.setdiff1d(spool.finished, rows).size)
-        finished = np.union1d(finished_rows, spool.finished)
+        kept = np.union1d(rows, removed)
+        waiting = int(np.setdiff1d(spool.finished, kept).size)
+        finished = np.union1d(finished_rows, np.setdiff1d(spool.finished, removed))
         begun = np.union1d(rows, np.union1d(spool.begun, spool.finished))
-        under_way = int(np.setdiff1d(spool.begun, np.union1d(rows, spool.finished)).size)
+        under_way = int(np.setdiff1d(spool.begun, np.union1d(kept, spool.finished)).size)
         # Numbers given out since the spool was read may be in neither place yet.
         highest, damaged = spool.highest, spool.damaged
-    missing = np.setdiff1d(np.arange(1, highest + 1), begun)
+    # What retention or an erasure took is neither missing nor under way, and no longer counted.
+    missing = np.setdiff1d(np.arange(1, highest + 1), np.union1d(begun, removed))
     return SlotReport(
         stream=stream,
         completed=int(np.unique(finished).size),
@@ -125,13 +134,8 @@ def _read_spool(folder: Path) -> _Spooled:
 
 
 def _read_lake(lake: Lake) -> dict[str, tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    found: list[pa.RecordBatch] = []
-    for path, batches in lake.files(_COLUMNS):
-        try:
-            found += [batch.filter(pc.field("spool_stream").is_valid()) for batch in batches]
-        except (OSError, pa.ArrowException) as error:
-            # What stood in it is missing below; hashing the rows again says which file that was.
-            logger.error("%s can't be read: %s", path, error)
+    while (found := _numbered(lake)) is None:
+        continue
     rows = pa.Table.from_batches(found, pa.schema([STORED.field(name) for name in _COLUMNS]))
     interrupted = (rows["status"].to_numpy() == 0) & (rows["error"].fill_null("").to_numpy() == "interrupted")
     numbers, streams = rows["spool_number"].to_numpy(), rows["spool_stream"].combine_chunks().dictionary_encode()
@@ -140,3 +144,17 @@ def _read_lake(lake: Lake) -> dict[str, tuple[NDArray[np.int64], NDArray[np.int6
         stream: (numbers[(codes == code) & ~interrupted], numbers[(codes == code) & interrupted])
         for code, stream in enumerate(streams.dictionary.to_pylist())
     }
+
+
+def _numbered(lake: Lake) -> list[pa.RecordBatch] | None:
+    """Read the numbered rows of one version, None where files of it were erased meanwhile."""
+    found: list[pa.RecordBatch] = []
+    for path, batches in lake.files(_COLUMNS):
+        try:
+            found += [batch.filter(pc.field("spool_stream").is_valid()) for batch in batches]
+        except (OSError, pa.ArrowException) as error:
+            if isinstance(error, FileNotFoundError) and not lake.has_file(path):
+                return None
+            # What stood in it is missing below; hashing the rows again says which file that was.
+            logger.error("%s can't be read: %s", path, error)
+    return found

@@ -169,6 +169,9 @@ class GatewayProtocol(HttpToolsProtocol):
         self._queue.clear()
         if self._current is not None:
             self._current.left()
+        # They know this connection: what refers to itself is freed late.
+        self._current = self._known = None
+        self.cycle = None  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
         """Parse one read, then start the request it brought."""

@@ -18,8 +18,10 @@ from click.testing import CliRunner, Result
 from distiller.commands import distill
 from distiller.gate import Rule
 from distiller.launch import Recipe, Workshop, train
-from gateway.ledger import alerts, audit, consents, operators, registry
+from distiller.snapshot import freeze
+from gateway.ledger import alerts, audit, consents, erasing, operators, registry
 from gateway.ledger.distance import Distance
+from gateway.ledger.erasing import Surroundings
 from gateway.ledger.errors import Forbidden
 from gateway.settings import load_settings
 from tests.distiller import scripted_training
@@ -277,3 +279,37 @@ def test_what_people_did_is_in_the_audit_log(desk: Desk) -> None:
         done = {row.action: row.actor for row in audit.recent(connection)}
     assert (done["snapshot.propose"], done["snapshot.approve"]) == ("ada", "bo")
     assert done["student.register"].startswith("cli:")
+
+
+def test_withdrawn_rows_are_out_of_the_snapshot_and_nothing_trains_on_it(desk: Desk) -> None:
+    """Approval and training are refused with the reason; `show` tells by ids and hashes what it was, and its mark."""
+    digest = desk.select()
+    around = Surroundings(desk.settings.data_dir, desk.house.database, lambda: None, 0.0, 0.0)
+    receipt = erasing.withdraw(around, "shop", "test").receipt
+    assert receipt is not None
+    assert receipt["snapshots"] == [{"reference": digest, "rows": receipt["rows"]}]
+    for command in (("approve", digest, "--operator", "bo"), ("train", digest, "--name", "tickets")):
+        result = desk(*command)
+        assert result.exit_code == 1
+        assert "approve" in result.stderr
+    refused = desk("approve", digest, "--operator", "bo")
+    assert f"lost {receipt['rows']} rows to a withdrawal" in refused.stderr
+    shown = desk.json("show", digest)
+    assert [(mark["kind"], mark["rows"]) for mark in shown["marks"]] == [("withdrawal", receipt["rows"])]
+    assert shown["report"]["accounts"] == {"shop": receipt["rows"]}
+
+
+def test_a_withdrawal_while_rows_are_selected_still_counts(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rights are read again when the snapshot is proposed, and what was frozen without them goes."""
+
+    def withdrawn_meanwhile(*arguments: Any) -> Any:
+        frozen = freeze(*arguments)
+        with desk.house.database.write() as connection:
+            consents.withdraw(connection, "shop", "test")
+        return frozen
+
+    monkeypatch.setattr("distiller.commands.freeze", withdrawn_meanwhile)
+    result = desk("select", "--task", "tickets", "--like", "r00000", *SIZES, "--gate-rows", "50")
+    assert result.exit_code == 1
+    assert "withdrew consent" in result.stderr
+    assert list((desk.settings.data_dir / "snapshots").iterdir()) == []

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from gateway.ledger import traffic
+from gateway.ledger import accounts, fingerprint, traffic
 from gateway.ledger.frames import Kind
 from gateway.ledger.spool import read_segment, segments
 from gateway.settings import RecordSettings, Settings, SpoolSettings
@@ -49,9 +49,35 @@ def test_without_text_only_fingerprints_remain(tmp_path: Path, vllm: FakeVllm) -
         record = house.record()
         stored = b"".join(path.read_bytes() for path in (tmp_path / "spool" / "w0").glob("*.seg"))
     assert not {"messages", "response"} & record.keys()
-    assert set(record["fingerprint"]) == {"skeleton", "minhash", "embedding"}
+    assert set(record["fingerprint"]) == {"skeleton", "minhash", "embedding", "conversation"}
     assert b"private" not in stored
     assert b"Hello" not in stored
+
+
+def test_an_account_of_zero_retention_leaves_no_text(house: RunningGateway) -> None:
+    """From the moment that it binds, no word of its prompts or answers reaches the disk; others' do."""
+    quiet, loud = house.key("quiet"), house.key("loud")
+    with house.database.write() as connection:
+        accounts.set_keep_text(connection, "quiet", False, "tester")
+    house.synchronise()
+    house.hide_frames()
+    ask(house, quiet, messages=[{"role": "user", "content": "a private matter"}])
+    ask(house, loud, messages=[{"role": "user", "content": "a public matter"}])
+    stored = b"".join(path.read_bytes() for path in (house.settings.data_dir / "spool" / "w0").glob("*.seg"))
+    assert b"private" not in stored
+    assert b"public" in stored
+    assert set(house.frames()[0]["fingerprint"]) == {"skeleton", "minhash", "embedding", "conversation"}
+
+
+def test_a_fingerprint_is_the_same_without_the_text(house: RunningGateway) -> None:
+    """Made before spooling for who keeps no text, at ingestion for others: detection can't tell them apart."""
+    key, messages = house.key(), [{"role": "system", "content": "be brief"}, *BODY["messages"]]
+    ask(house, key, messages=messages)
+    ask(house, key, {"x-spiritsafe-no-log": "true"}, messages=messages)
+    with_text, without = traffic.to_table([fingerprint.complete(frame) for frame in house.frames()]).to_pylist()
+    assert (with_text["messages"] is None, without["messages"] is None) == (False, True)
+    for name in ("skeleton", "minhash", "embedding", "conversation"):
+        assert with_text[name] == without[name] is not None
 
 
 def test_a_trusted_proxy_tells_the_clients_network(tmp_path: Path, vllm: FakeVllm, house: RunningGateway) -> None:

@@ -57,6 +57,8 @@ def test_named_file_must_exist(tmp_path: Path) -> None:
         (MODEL + '[gateway]\nport = "http"\n', 7, "must be of type int"),
         (MODEL + "[gateway]\nworkers = 0\n", 7, "at least one worker"),
         (MODEL + "[gateway]\nport = 70000\n", 7, "between 1 and 65535"),
+        (MODEL + "[retention]\ntext_days = -1\n", 7, "write 0 for no end"),
+        (MODEL + '[[retention.models]]\nname = "m"\ntext_days = -1\n', 8, "write 0 for no end"),
         (MODEL + '[gateway]\non_spool_failure = "shrug"\n', 7, "choose one of 'refuse', 'serve'"),
         (MODEL.replace('"http://127.0.0.1:8001"', "7"), 5, "write a URL, or a table"),
         (MODEL.replace('"http://127.0.0.1:8001"', '{url = "http://a", wait = 1}'), 5, "known here: url, weight, tier"),

@@ -18,7 +18,7 @@ def test_an_account_is_created_and_listed(cli: Cli) -> None:
     assert listed["app"] == made
     assert (listed["plain"]["consent"], listed["plain"]["operator"]) == (None, False)
     text = cli.run("accounts", "list").stdout.splitlines()
-    assert text[0].split() == ["name", "tier", "operator", "consent", "enforcement", "created"]
+    assert text[0].split() == [*("name", "tier", "operator", "consent", "enforcement", "hold", "keep_text", "created")]
     assert len(text) == 3
 
 

@@ -130,5 +130,11 @@ def test_maintain_tells_what_each_step_did(cli: Cli) -> None:
     _import(cli, record("a"))
     _import(cli, record("b"))
     rows = cli.rows("traffic", "maintain")
-    assert [(row["step"], row["files"]) for row in rows] == [("compact", 2), ("order", 0), ("erase replaced files", 0)]
+    assert [(row["step"], row["files"]) for row in rows] == [
+        ("erasures", 0),
+        ("retention", 0),
+        ("compact", 2),
+        ("order", 0),
+        ("erase replaced files", 0),
+    ]
     assert all(row["seconds"] >= 0 for row in rows)

@@ -88,6 +88,13 @@ def test_it_listens_on_loopback(server: VllmServer) -> None:
     assert command[command.index("--served-model-name") + 1] == "teacher"
 
 
+def test_it_logs_no_request(server: VllmServer) -> None:
+    """vLLM writes prompts down only with --enable-log-requests and at the level DEBUG: it gets neither from here."""
+    assert not [argument for argument in server.command() if argument.startswith("--enable-log")]
+    assert "--disable-uvicorn-access-log" in server.command()
+    assert "VLLM_LOGGING_LEVEL" not in server.environment()
+
+
 def test_settings_win(server: VllmServer) -> None:
     """What the settings say comes after, or instead of, what is chosen here."""
     command = server.command()

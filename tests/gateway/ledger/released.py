@@ -86,6 +86,31 @@ ROWS: dict[str, Rows] = {
         "limits": [{"subject": "account", "name": "app", "rpm": 7, "usd_day": 2**52, "lane": "batch", "updated": 16}]
     },
     "0004": {"drains": [{"url": "http://10.0.0.1:8000", "created": 17, "operator": "mara", "note": "new driver"}]},
+    "0005": {
+        "audit": [
+            {
+                "number": 1, "id": "r1", "time": 20, "actor": "cli:root", "action": "account.create", "subject": "app",
+                "detail": "{}", "hash": "1626dd72dd78a3dd46c5a40074ffb69a34deb80606fc0a3f620ea896d4cb3e06",
+            },
+            {
+                "number": 2, "id": "r2", "time": 20, "actor": "mara", "action": "enforce.suspend", "subject": "other",
+                "detail": '{"alert":"a1","note":"harvests ü"}', "reason": "harvests ü",
+                "hash": "7270e4e17470ff75610846788cc1a06b4148f99aa0759eae1abf027cdd9e507e",
+            },
+            {
+                "number": 3, "id": "r3", "time": 30, "actor": "mara", "action": "fleet.drain", "subject": "u",
+                "detail": '{"note":""}', "hash": "9821a2796c3b8c7547a6ecc119d73fe6fa18dcfdf545ded508e79b8e544cdd96",
+            },
+            {
+                "number": 4, "id": "r4", "time": 40, "actor": "mara", "action": "prompts.reveal", "subject": "other",
+                "detail": '{"place":"a1","reason":"to read them","records":["x"]}', "reason": "to read them",
+                "hash": "27b312ba12d4eb3fbf0f7def6362278605afe412f2c65d120f4468b252eecc5b",
+            },
+        ],
+        "audit_head": [
+            {"id": 1, "number": 4, "hash": "27b312ba12d4eb3fbf0f7def6362278605afe412f2c65d120f4468b252eecc5b"}
+        ],
+    },
 }  # fmt: skip
 
 
@@ -102,5 +127,7 @@ def insert(connection: sa.Connection, rows: Rows) -> None:
     tables = sa.MetaData()
     tables.reflect(connection)
     for table in tables.sorted_tables:
+        if table.name == "audit_head":  # its one row is there from the beginning
+            connection.execute(sa.delete(table))
         for row in rows.get(table.name, []):
             connection.execute(sa.insert(table).values(**row))

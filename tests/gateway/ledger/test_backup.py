@@ -22,9 +22,13 @@ from gateway.ledger import (
     consents,
     declared_uses,
     drains,
+    erasures,
+    holds,
     keys,
     limits,
+    marks,
     registry,
+    retention,
     secret,
     snapshots,
 )
@@ -62,6 +66,10 @@ def furnish(database: Database, settings: Settings) -> None:
         registry.add(connection, student("labels", training={"layers": 10}), "tester")
         snapshots.propose(connection, snapshots.new("ab" * 32, "t", "e", "s", "p", "joel", {"rows": {"train": 1}}))
         snapshots.approve(connection, "ab" * 32, "mara", "looked at it")
+        retention.assign(connection, "app", "teacher", 7, None, "mara")
+        holds.place(connection, "app", "mara", "case 7")
+        erasure = erasures.begin(connection, "app", "withdrawal", "mara")
+        marks.put(connection, marks.Mark(erasure.id, "snapshot", "ab" * 32, 1))
 
 
 def stored(database: Database) -> Tables:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
+import pytest
 
 from gateway.ledger import accounts, consents, declared_uses
 from gateway.ledger.database import Database
@@ -153,3 +154,19 @@ def test_bad_accounts_are_set_aside(settings: Settings, database: Database) -> N
         assert part in reason
     with database.read() as connection:
         assert [account.name for account in accounts.every(connection)] == ["good"]
+
+
+def test_an_import_that_was_killed_goes_on(settings: Settings) -> None:
+    """The same file again adds what was missing and nothing twice, however far the first attempt got."""
+    rows = [record(str(number)) for number in range(25)]
+
+    def dies() -> Iterator[str]:
+        yield from _lines(*rows[:17])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        import_traffic(dies(), settings, batch_rows=5)
+    assert len(_lake(settings).read(["id"])) == 15
+    report = import_traffic(_lines(*rows), settings, batch_rows=5)
+    assert (report.rows, report.already) == (10, 15)
+    assert sorted(_lake(settings).read(["id"])["id"].to_pylist()) == sorted(row["id"] for row in rows)

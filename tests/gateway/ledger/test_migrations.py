@@ -27,10 +27,13 @@ from gateway.ledger import (
     declared_uses,
     drains,
     enforcement,
+    holds,
     keys,
     limits,
+    marks,
     operators,
     registry,
+    retention,
     snapshots,
 )
 from gateway.ledger.database import MIGRATIONS, Database, metadata, newest_version, open_database
@@ -206,8 +209,8 @@ def test_a_log_of_many_rows_is_chained_across_batches(empty: Database) -> None:
 def test_migrations_make_the_schema_that_the_code_uses(empty: Database) -> None:
     """Every table, column, index and key that the modules declare is what the migrations build, and nothing else."""
     # Importing a module declares its tables; control brings those of keys, enforcement and the registry.
-    assert all(module.__doc__ for module in (control, declared_uses, operators, snapshots))
-    assert len(metadata.tables) == 15
+    assert all(module.__doc__ for module in (control, declared_uses, holds, marks, operators, retention, snapshots))
+    assert len(metadata.tables) == 19
     empty.migrate()
     with empty.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})

@@ -1,0 +1,122 @@
+"""Changing or removing rows of the lake: a day at a time, each a commit, while readers and appends go on.
+
+Delta's files are never changed: a day is written anew without the rows, and its old files stay until `purge`, which
+also cuts the log off, since it names the least and the greatest account of every old file. Writers take turns by the
+lake's lock, so that none conflicts and an append waits for one day at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from itertools import chain
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from deltalake import CommitProperties, DeltaTable, WriterProperties, write_deltalake
+
+from gateway.ledger import removed_numbers
+from gateway.ledger.durable import sync_path
+from gateway.ledger.lake import STORED, Lake
+from gateway.ledger.rowhash import ROW_HASH, row_hashes
+
+BATCH_ROWS = 10_000
+_ENCODING = WriterProperties(compression="ZSTD", compression_level=1)
+Changed = Callable[[pa.Table], pa.Table]
+
+
+def change(lake: Lake, chosen: pc.Expression, changed: Changed) -> int:
+    """Replace the chosen rows by what `changed` makes of each, as they are stored; return how many were chosen.
+
+    Their hashes are made anew. A row that was damaged before goes on being one, and one without a hash too.
+    """
+    return _rewrite(lake, chosen, lambda rows: _hashed_anew(rows, changed(rows)))
+
+
+def remove(lake: Lake, chosen: pc.Expression) -> int:
+    """Remove the chosen rows, after noting their numbers for `traffic verify`; return how many there were."""
+
+    def emptied(rows: pa.Table) -> pa.Table:
+        removed_numbers.note(lake.folder.parent, rows)
+        return rows.slice(0, 0)
+
+    return _rewrite(lake, chosen, emptied)
+
+
+def purge(lake: Lake, older_than: timedelta = timedelta(0)) -> int:
+    """Unlink files that no row of the table needs since `older_than`, orphans too; return how many.
+
+    Without a time the log begins anew as well: what was removed can't be read by going back in it.
+    """
+    with lake.changing() as table:
+        if table is None:
+            return 0
+        hours = round(older_than.total_seconds() / 3600)
+        gone = table.vacuum(retention_hours=hours, enforce_retention_duration=False, dry_run=False, full=True)
+    if not older_than:
+        with lake.changing() as table:
+            if table is not None:
+                _cut_log(lake.folder / "_delta_log", table)
+    return len(gone)
+
+
+def _rewrite(lake: Lake, chosen: pc.Expression, made: Changed) -> int:
+    total = 0
+    for day in sorted(lake.read(["day"], chosen, with_erased=True)["day"].unique().to_pylist()):
+        with lake.changing() as table:
+            if table is not None:
+                total += _rewrite_day(table, day, chosen, made)
+    return total
+
+
+def _rewrite_day(table: DeltaTable, day: str, chosen: pc.Expression, made: Changed) -> int:
+    rows = table.to_pyarrow_dataset().filter(pc.field("day") == day)
+    count: int = rows.filter(chosen).count_rows()
+    if count == 0:  # Gone since the day was looked for.
+        return 0
+    batches = _made(rows, chosen, made)
+    first = next(batches, None)
+    commit, predicate = CommitProperties(max_commit_retries=0), f"day = '{day}'"
+    if first is None:
+        table.delete(predicate, commit_properties=commit)
+        return count
+    write_deltalake(
+        table,
+        pa.RecordBatchReader.from_batches(STORED, chain([first], batches)),
+        mode="overwrite",
+        predicate=predicate,
+        writer_properties=_ENCODING,
+        commit_properties=commit,
+    )
+    return count
+
+
+def _made(rows: ds.Dataset, chosen: pc.Expression, made: Changed) -> Iterator[pa.RecordBatch]:
+    """Yield what a day's rows become, a batch at a time."""
+    surely = pc.coalesce(chosen, pc.scalar(False))
+    for batch in rows.to_batches(columns=STORED.names, batch_size=BATCH_ROWS):
+        table = pa.Table.from_batches([batch]).cast(STORED)
+        picked = table.filter(surely)
+        left = table if picked.num_rows == 0 else pa.concat_tables([table.filter(~surely), made(picked)])
+        yield from left.combine_chunks().to_batches()
+
+
+def _hashed_anew(before: pa.Table, after: pa.Table) -> pa.Table:
+    known = before[ROW_HASH].combine_chunks()
+    sound = pc.fill_null(pc.equal(known, row_hashes(before)), False)
+    hashes = pc.if_else(sound, row_hashes(after), known)
+    return after.set_column(STORED.get_field_index(ROW_HASH), STORED.field(ROW_HASH), hashes)
+
+
+def _cut_log(log: Path, table: DeltaTable) -> None:
+    """Let the log begin at the present version: a checkpoint, and nothing older."""
+    table.create_checkpoint()
+    version = table.version()
+    for path in [*log.glob(f"{version:020d}.checkpoint*"), log / "_last_checkpoint"]:
+        sync_path(path)
+    for path in sorted(log.iterdir()):
+        if path.name[:20].isdecimal() and int(path.name[:20]) < version:
+            path.unlink()
+    sync_path(log)
