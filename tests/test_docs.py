@@ -113,6 +113,16 @@ def test_every_metric_is_documented() -> None:
     assert _missing(_metrics(), r"\b{}(_total)?\b") == []
 
 
+def test_every_cell_of_partitions_is_tested() -> None:
+    """docs/partitions.md names every test of partitions, and no other; each cell of its first table names one."""
+    page = (ROOT / "docs/partitions.md").read_text()
+    sources = (ROOT / "tests/gateway/partitions").glob("test_*.py")
+    tests = {name for source in sources for name in re.findall(r"^def (test_\w+)", source.read_text(), re.MULTILINE)}
+    assert set(re.findall(r"`(test_\w+)`", page)) == tests
+    rows = [line.split(" | ")[1:] for line in page.splitlines() if line.startswith("| ") and "`test_" in line]
+    assert [cell for row in rows for cell in row if "`test_" not in cell] == []
+
+
 def test_every_table_is_documented() -> None:
     """docs/ describes every table of the control plane."""
     assert _missing(_tables(), r"`{}`") == []

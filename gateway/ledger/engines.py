@@ -18,6 +18,9 @@ _LOCK = int.from_bytes(b"spirits", "big")  # PostgreSQL's advisory locks are nam
 _BEGIN_WRITE = (
     # A writer that hangs, or whose machine is gone, must not stop the others for ever.
     "SET LOCAL lock_timeout = '10s'; SET LOCAL idle_in_transaction_session_timeout = '60s'; "
+    # The server's own end of the link, whose defaults are hours: a lost writer lets go before others give up.
+    "SET LOCAL tcp_user_timeout = 3000; SET LOCAL tcp_keepalives_idle = 3; "
+    "SET LOCAL tcp_keepalives_interval = 1; SET LOCAL tcp_keepalives_count = 3; "
     f"SELECT pg_advisory_xact_lock({_LOCK})"
 )
 _PATIENCE_S, _PAUSE_S = 10.0, 0.005  # for tables that readers hold

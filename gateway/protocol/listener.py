@@ -29,6 +29,7 @@ from gateway.protocol.head import Head
 KEEP_ALIVE_S = 75
 HEADER_TIMEOUT_S = 30.0
 READER_TIMEOUT_S = 60.0  # for a client that takes nothing of its answer
+LOST_S = 60  # for a client whose network is gone, so that not even its leaving is heard of
 LEFTOVER_TIMEOUT_S = 30.0  # for the rest of a body that was answered before its end
 CHECK_S = 1.0  # how often a connection looks at its deadlines: a timer for each request would cost more than the check
 BACKLOG = 2048
@@ -50,8 +51,12 @@ def reserve(host: str, port: int) -> socket.socket:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Open a listening socket that other processes may open too."""
+    """Open a listening socket that other processes may open too; its connections break when their client is lost."""
     listener = reserve(host, port)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # Linux hands these on to what is accepted
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, LOST_S // 4)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, LOST_S // 4)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, LOST_S * 1000)
     listener.listen(BACKLOG)
     listener.setblocking(False)
     return listener

@@ -1,4 +1,4 @@
-"""A real gateway worker on loopback, in a thread of the test's process, in front of a scripted vLLM."""
+"""A real gateway worker, in a thread of the test's process, in front of a scripted vLLM."""
 
 from __future__ import annotations
 
@@ -99,18 +99,18 @@ def eventually(condition: Callable[[], bool], seconds: float = 5.0) -> None:
 
 @contextmanager
 def running_gateway(settings: Settings) -> Iterator[RunningGateway]:
-    """Serve with these settings inside the block."""
+    """Serve with these settings inside the block, on any free port of their host."""
     database = fresh(settings.database_url)
     with database.read() as connection:
         keys.ensure_secret(connection, settings.data_dir)
-    listener = listen("127.0.0.1", 0)
+    listener = listen(settings.gateway.host, 0)
     app = create_app(settings)
     config = server_config(app, grace_s=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
     thread.start()
     eventually(lambda: server.started)
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    url = f"http://{settings.gateway.host}:{listener.getsockname()[1]}"
     try:
         # No TLS is spoken here, and reading the authorities' certificates takes longer than the rest.
         with httpx.Client(base_url=url, timeout=20, verify=False) as http:

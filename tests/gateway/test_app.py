@@ -187,6 +187,21 @@ def test_a_dead_control_plane_is_never_a_401(tmp_path: Path, vllm: FakeVllm) -> 
         assert not (tmp_path / "control.sqlite").exists()
 
 
+def test_a_key_made_while_the_control_plane_is_away_is_not_called_wrong(tmp_path: Path, vllm: FakeVllm) -> None:
+    """A second after the last word of the control plane a key that is not known may be new: 503; none at all is 401."""
+    with running_gateway(settings_for(tmp_path, vllm.url)) as house:
+        key = house.key()
+        assert ask(house, "sk-safe-nobody").status_code == 401
+        for path in tmp_path.glob("control.sqlite*"):
+            path.unlink()
+        eventually(lambda: ask(house, "sk-safe-nobody").status_code == 503)
+        assert house.worker.control.age_s > 1.0
+        assert ask(house, "sk-safe-nobody").json()["error"]["code"] == "control_state_unavailable"
+        assert house.http.get("/v1/models", headers={"authorization": "Bearer sk-safe-nobody"}).status_code == 503
+        assert house.http.get("/v1/models").status_code == 401
+        assert ask(house, key).status_code == 200
+
+
 @contextmanager
 def gateway_command(folder: Path, *urls: str, workers: int = 2) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """Run `spiritsafe gateway` with a settings file; yields the parent and the address."""
