@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import platform
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -321,6 +322,8 @@ def _write_receipt(job: _Job, result: Scan) -> None:
         "id": erasure.id,
         "account": erasure.account,
         "kind": erasure.kind,
+        "data_dir": str(job.around.data_dir.resolve()),
+        "host": platform.node(),
         "requested_by": erasure.actor,
         "begun": to_rfc3339(erasure.begun),
         "finished": to_rfc3339(now()),

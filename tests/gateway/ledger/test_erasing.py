@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -186,6 +187,7 @@ def test_the_receipt_lists_what_held_the_rows(settings: Settings, around: Surrou
         "mara",
         2,
     )
+    assert (receipt["data_dir"], receipt["host"]) == (str(settings.data_dir.resolve()), socket.gethostname())
     assert receipt["snapshots"] == [{"reference": DIGEST, "rows": 1}]
     assert receipt["students"] == [{"reference": "labels@1", "rows": 1}]
     assert receipt["scan"]["found"] == 0
