@@ -153,9 +153,9 @@ def measure_lake(settings: Settings, count: int, records: Records) -> dict[str, 
         "maintain_s": steps,
         "disk_share_of_raw": round(taken / count / raw, 3),
         "disk_with_replaced_files_mb": round(disk.used_bytes / 1e6),
-        "last_hour_s": _best(lambda: lake.read(["id", "cost"], hour)),
-        "account_s": _best(lambda: lake.read(["id", "cost"], whole)),
-        "aggregate_s": _best(lambda: _aggregate(lake.read(aggregates))),
+        "last_hour_s": round(databases.median_s(lambda: lake.read(["id", "cost"], hour)), 3),
+        "account_s": round(databases.median_s(lambda: lake.read(["id", "cost"], whole)), 3),
+        "aggregate_s": round(databases.median_s(lambda: _aggregate(lake.read(aggregates))), 3),
         "rehash_s": round(rehashing, 2),
     }
 
@@ -188,15 +188,6 @@ def _aggregate(rows: pa.Table) -> pa.Table:
     return flat.group_by("account").aggregate(
         [("cost", "sum"), ("input", "sum"), ("output", "sum"), ("account", "count")]
     )
-
-
-def _best(query: Callable[[], object], times: int = 3) -> float:
-    seconds = []
-    for _time in range(times):
-        started = time.perf_counter()
-        query()
-        seconds.append(time.perf_counter() - started)
-    return round(statistics.median(seconds), 3)
 
 
 def measure_databases(folder: Path, count: int) -> dict[str, Any]:

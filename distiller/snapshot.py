@@ -24,6 +24,7 @@ from distiller.rows import Row, canonical
 from distiller.selection import Rights, Selection, Task
 from distiller.splitting import NAMES, Splits
 from gateway.ledger import snapshot_rows
+from gateway.ledger.durable import sync_path
 from gateway.ledger.errors import Corrupt, Forbidden
 from gateway.ledger.identifiers import to_rfc3339
 
@@ -199,19 +200,11 @@ def _settle(building: Path, place: Path) -> None:
     """Make the folder's bytes durable and read-only, and give it its name."""
     for file in building.iterdir():
         file.chmod(0o444)
-        _sync(file)
-    _sync(building)
+        sync_path(file)
+    sync_path(building)
     if not place.exists():
         os.replace(building, place)
-        _sync(place.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync_path(place.parent)
 
 
 def _verify_split(path: Path, name: str, wanted: Mapping[str, Any]) -> None:

@@ -214,8 +214,8 @@ class Worker:
         stopping = False
         while not stopping:
             stopping = self._stopping.wait(PUBLISH_S)
-            self._observe()
             try:
+                self._observe()
                 metric_files.publish(self.settings.data_dir / "metrics", f"gateway-{self.slot}", self.metrics.registry)
             except OSError as error:
                 logger.warning("metrics could not be published: %s", error)

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sqlite3
+import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -59,8 +60,8 @@ def sqlite(folder: Path, batches: Iterator[list[dict[str, Any]]], account: str, 
 
         count, seconds = _fill(batches, add)
         connection.execute("PRAGMA wal_checkpoint(truncate)")
-        hour = _best(lambda: connection.execute(_hour(account, end)).fetchall())
-        aggregate = _best(lambda: connection.execute(_AGGREGATE).fetchall())
+        hour = median_s(lambda: connection.execute(_hour(account, end)).fetchall())
+        aggregate = median_s(lambda: connection.execute(_AGGREGATE).fetchall())
     connection.close()
     return Figures(count / seconds, path.stat().st_size / count, hour, aggregate)
 
@@ -80,8 +81,8 @@ def postgresql(folder: Path, batches: Iterator[list[dict[str, Any]]], account: s
         count, seconds = _fill(batches, add)
         sql("VACUUM ANALYZE traffic")
         size = int(sql("SELECT pg_total_relation_size('traffic')"))
-        hour = _best(lambda: sql(_hour(account, end)))
-        aggregate = _best(lambda: sql(_AGGREGATE))
+        hour = median_s(lambda: sql(_hour(account, end)))
+        aggregate = median_s(lambda: sql(_AGGREGATE))
     return Figures(count / seconds, size / count, hour, aggregate)
 
 
@@ -158,10 +159,11 @@ def _copied(value: object) -> str:
     return str(value).replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n")
 
 
-def _best(query: Callable[[], object], times: int = 3) -> float:
+def median_s(query: Callable[[], object], times: int = 3) -> float:
+    """Return the seconds that a query takes, the median of so many."""
     seconds = []
     for _time in range(times):
         started = time.perf_counter()
         query()
         seconds.append(time.perf_counter() - started)
-    return min(seconds)
+    return statistics.median(seconds)

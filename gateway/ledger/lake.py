@@ -71,7 +71,7 @@ _DISTINCT = (
     *("id", "time", "messages", "prompt", "response", "latency_ms", "time_to_first_token_ms", "overhead_ms"),
     *("minhash", "embedding", "conversation", "spool_number", ROW_HASH),
 )
-_ENCODING = WriterProperties(
+ENCODING = WriterProperties(
     compression="ZSTD",
     compression_level=1,
     column_properties=dict.fromkeys(_DISTINCT, ColumnProperties(dictionary_enabled=False)),
@@ -200,7 +200,7 @@ class Lake:
             version = target.version() + 1
             commit = CommitProperties(max_commit_retries=0, app_transactions=marks)
             rows = _store(self._admitted(table), version)
-            write_deltalake(target, rows, mode="append", writer_properties=_ENCODING, commit_properties=commit)
+            write_deltalake(target, rows, mode="append", writer_properties=ENCODING, commit_properties=commit)
             if target.version() != version:
                 raise LedgerError(f"{self._path} was written to by something else: only Spiritsafe may commit to it")
             self._sync(version)
@@ -235,9 +235,38 @@ class Lake:
             small = sum(os.path.getsize(path) < _TARGET_BYTES for path in paths)
             if small <= most:
                 return 0
-            table.optimize.compact(partition_filters=day, target_size=_TARGET_BYTES, writer_properties=_ENCODING)
+            table.optimize.compact(partition_filters=day, target_size=_TARGET_BYTES, writer_properties=ENCODING)
             _vacuum(table)
             return small
+
+    def order(self, day: str) -> int:
+        """Rewrite a day's files in Z-order of account and time, so that either finds its rows in few; return how many.
+
+        Writers wait meanwhile; a day that is over has none, so that its new files stay as they are.
+        """
+        with self.changing() as table:
+            if table is None:
+                return 0
+            metrics = table.optimize.z_order(
+                ["account", "time"],
+                partition_filters=[("day", "=", day)],
+                target_size=_ORDERED_BYTES,
+                max_concurrent_tasks=2,
+                writer_properties=ENCODING,
+            )
+            return int(metrics["numFilesRemoved"])
+
+    def erase_replaced(self) -> None:
+        """Erase the files that were merged or rewritten an hour ago or earlier."""
+        with self.changing() as table:
+            if table is not None:
+                _vacuum(table)
+
+    def paths(self, day: str) -> list[str]:
+        """Return the names of a day's data files, in order."""
+        with self._mutex:
+            table = self._refresh()
+            return [] if table is None else sorted(table.file_uris(file_pruning_predicate=[("day", "=", day)]))
 
     @contextmanager
     def changing(self) -> Iterator[DeltaTable | None]:
@@ -279,35 +308,6 @@ class Lake:
             except FileNotFoundError:
                 continue
         return read(*self._dataset())
-
-    def order(self, day: str) -> int:
-        """Rewrite a day's files in Z-order of account and time, so that either finds its rows in few; return how many.
-
-        Writers wait meanwhile; a day that is over has none, so that its new files stay as they are.
-        """
-        with self.changing() as table:
-            if table is None:
-                return 0
-            metrics = table.optimize.z_order(
-                ["account", "time"],
-                partition_filters=[("day", "=", day)],
-                target_size=_ORDERED_BYTES,
-                max_concurrent_tasks=2,
-                writer_properties=_ENCODING,
-            )
-            return int(metrics["numFilesRemoved"])
-
-    def erase_replaced(self) -> None:
-        """Erase the files that were merged or rewritten an hour ago or earlier."""
-        with self.changing() as table:
-            if table is not None:
-                _vacuum(table)
-
-    def paths(self, day: str) -> list[str]:
-        """Return the names of a day's data files, in order."""
-        with self._mutex:
-            table = self._refresh()
-            return [] if table is None else sorted(table.file_uris(file_pruning_predicate=[("day", "=", day)]))
 
     @property
     def _log(self) -> Path:

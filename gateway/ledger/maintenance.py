@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.ledger import erasing, erasures, holds, retention
+from gateway.ledger import durable, erasing, erasures, holds, retention
 from gateway.ledger.configuration import Place, RetentionSettings
 from gateway.ledger.erasing import Surroundings, Unfinished
 from gateway.ledger.errors import Forbidden
@@ -112,9 +112,7 @@ class _Notes:
 
     def put(self, day: str, name: str) -> None:
         """Note it."""
-        new = self._path.with_suffix(".new")
-        new.write_text(json.dumps(self._read() | {day: name}, sort_keys=True))
-        os.replace(new, self._path)
+        durable.write(self._path, json.dumps(self._read() | {day: name}, sort_keys=True).encode())
 
     def _read(self) -> dict[str, str]:
         try:

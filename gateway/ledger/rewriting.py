@@ -8,22 +8,20 @@ lake's lock, so that none conflicts and an append waits for one day at most.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from deltalake import CommitProperties, DeltaTable, WriterProperties, write_deltalake
+from deltalake import CommitProperties, DeltaTable, write_deltalake
 
 from gateway.ledger import removed_numbers
 from gateway.ledger.durable import sync_path
-from gateway.ledger.lake import STORED, Lake
+from gateway.ledger.lake import ENCODING, STORED, Lake
 from gateway.ledger.rowhash import ROW_HASH, row_hashes
 
 BATCH_ROWS = 10_000
-_ENCODING = WriterProperties(compression="ZSTD", compression_level=1)
 Changed = Callable[[pa.Table], pa.Table]
 
 
@@ -45,20 +43,18 @@ def remove(lake: Lake, chosen: pc.Expression) -> int:
     return _rewrite(lake, chosen, emptied)
 
 
-def purge(lake: Lake, older_than: timedelta = timedelta(0)) -> int:
-    """Unlink files that no row of the table needs since `older_than`, orphans too; return how many.
+def purge(lake: Lake) -> int:
+    """Unlink files that no row of the table needs, orphans too, and begin the log anew; return how many.
 
-    Without a time the log begins anew as well: what was removed can't be read by going back in it.
+    What was removed can't be read by going back in the log then.
     """
     with lake.changing() as table:
         if table is None:
             return 0
-        hours = round(older_than.total_seconds() / 3600)
-        gone = table.vacuum(retention_hours=hours, enforce_retention_duration=False, dry_run=False, full=True)
-    if not older_than:
-        with lake.changing() as table:
-            if table is not None:
-                _cut_log(lake.folder / "_delta_log", table)
+        gone = table.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False, full=True)
+    with lake.changing() as table:
+        if table is not None:
+            _cut_log(lake.folder / "_delta_log", table)
     return len(gone)
 
 
@@ -87,7 +83,7 @@ def _rewrite_day(table: DeltaTable, day: str, chosen: pc.Expression, made: Chang
         pa.RecordBatchReader.from_batches(STORED, chain([first], batches)),
         mode="overwrite",
         predicate=predicate,
-        writer_properties=_ENCODING,
+        writer_properties=ENCODING,
         commit_properties=commit,
     )
     return count

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -72,7 +73,6 @@ def sweep(directory: Path) -> None:
 
 def _rewrite(path: Path, account: str) -> None:
     table = pq.read_table(path)
-    building = path.with_name(f".{path.name}.removing")
-    pq.write_table(table.filter(pc.not_equal(table["account"], account)), building)
-    durable.write(path, building.read_bytes(), 0o444)
-    building.unlink()
+    left = pa.BufferOutputStream()
+    pq.write_table(table.filter(pc.not_equal(table["account"], account)), left)
+    durable.write(path, left.getvalue().to_pybytes(), 0o444)
