@@ -234,7 +234,7 @@ def appeal(context: Context, alert_id: str, note: str, operator: str | None) -> 
 @click.option("--operator", help="Who takes it back [the system user].")
 @standard_options
 def undo(context: Context, alert_id: str, note: str, operator: str | None) -> None:
-    """Take the decision about an alert back: what is in force because of it ends, and it is open again."""
+    """Take the decision about an alert back: all is as it was before, and the alert is open again."""
     with context.database.write() as connection:
         opened = ledger_alerts.take_back(connection, alert_id, operator or context.actor, note)
     context.emit_one(vars(opened) if context.json else _summary(opened))

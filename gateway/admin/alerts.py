@@ -44,6 +44,6 @@ def appeal_alert(alert_id: str, body: Reason, house: House, actor: Actor) -> Ale
 
 @router.post("/{alert_id}/undo")
 def undo_decision(alert_id: str, body: Reason, house: House, actor: Actor) -> AlertRow:
-    """Take the decision about an alert back: what is in force because of it ends, and it is open again."""
+    """Take the decision about an alert back: all is as it was before, and the alert is open again."""
     with house.database.write() as connection:
         return AlertRow.model_validate(alerts.take_back(connection, alert_id, actor, body.note))

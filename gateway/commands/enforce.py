@@ -11,7 +11,6 @@ import click
 from gateway.command import Context, Duration, standard_options
 from gateway.ledger import alerts, dry_runs
 from gateway.ledger import enforcement as measures
-from gateway.ledger.errors import InvalidValue
 from gateway.ledger.lake import Lake
 
 Choice = Literal["watch", "strip", "divert", "cap", "verify", "suspend", "clear"]
@@ -130,7 +129,7 @@ def _named(context: Context, account: str | None, listed: str | None, linked: st
 
 def _noted(note: str | None) -> str:
     if note is None or not note.strip():
-        raise InvalidValue("this needs a note: say why in a sentence with --note, it is what an audit will read")
+        raise click.UsageError("say why in a sentence with --note: it is what an audit will read")
     return note
 
 

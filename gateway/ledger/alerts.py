@@ -151,11 +151,11 @@ def appeal(connection: sa.Connection, alert_id: str, operator: str, note: str) -
 
 
 def take_back(connection: sa.Connection, alert_id: str, operator: str, note: str) -> Alert:
-    """Undo the decision about an alert: what is in force because of it ends, and it is open again."""
+    """Undo the decision about an alert: what it did ends, what it replaced is in force again, and the alert is open."""
     alert = get(connection, alert_id)
     if alert.state == "open":
         raise Forbidden(f"alert {alert_id} is open: there is no decision to take back")
-    enforcement.end_those_of_alert(connection, alert_id, operator, note)
+    enforcement.undo_those_of_alert(connection, alert_id, operator, note)
     return _reopen(connection, alert, operator, note, "alert.undo")
 
 

@@ -142,12 +142,12 @@ def take(
     Replaces what is in force against them. `NotFound` for an unknown account: then nothing is done to any. `Forbidden`
     for a diversion while no student is promoted, and for a policy that wants more than `AUTOMATIC`.
     """
+    if policy is not None:
+        check_automatic(step.action)
     step.check()
     chosen = list(dict.fromkeys(names))
     if not 0 < len(chosen) <= MOST_ACCOUNTS:
         raise InvalidValue(f"a decision names 1 to {MOST_ACCOUNTS} accounts, and this one {len(chosen)}")
-    if policy is not None:
-        check_automatic(step.action)
     if step.action == "divert" and not registry.in_state(connection, "promoted"):
         raise Forbidden(
             "no student is promoted, so there is nothing to divert to: promote one with `spiritsafe models promote`, "
@@ -238,11 +238,17 @@ def undo(connection: sa.Connection, decision: str, operator: str, note: str) -> 
     return Undone(ended, restored)
 
 
-def end_those_of_alert(connection: sa.Connection, alert: str, operator: str, note: str) -> list[Enforcement]:
-    """Undo what is in force because of an alert, and return it."""
+def undo_those_of_alert(connection: sa.Connection, alert: str, operator: str, note: str) -> list[Enforcement]:
+    """Undo the decisions in force because of an alert, and return what they did; what they replaced comes back."""
     query = sa.select(table).where(table.c.alert == alert, _is_open(now()))
     decisions = dict.fromkeys(Enforcement(**row._mapping).decision_id for row in connection.execute(query))
     return [row for decision in decisions for row in undo(connection, decision, operator, note).ended]
+
+
+def end_those_of_alert(connection: sa.Connection, alert: str, operator: str, note: str) -> None:
+    """End all that is in force because of an alert, what earlier decisions about it had done included."""
+    while undo_those_of_alert(connection, alert, operator, note):
+        pass
 
 
 def in_force(connection: sa.Connection, names: Sequence[str] | None = None) -> dict[str, Enforcement]:

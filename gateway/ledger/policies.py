@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from gateway.ledger import accounts, audit, enforcement
 from gateway.ledger.database import UtcTime, metadata
-from gateway.ledger.enforcement import ACTIONS, Action, Enforcement, Step
+from gateway.ledger.enforcement import ACTIONS, AUTOMATIC, Action, Enforcement, Step
 from gateway.ledger.errors import AlreadyExists, Forbidden, InvalidValue, NotFound
 from gateway.ledger.identifiers import now
 
@@ -149,8 +149,8 @@ def apply(
 
 
 def enabled(connection: sa.Connection) -> list[Policy]:
-    """Return the policies that are switched on."""
-    return [policy for policy in every(connection) if policy.enabled]
+    """Return the policies that are switched on; a row that names more than it may, by whatever hand, is none."""
+    return [policy for policy in every(connection) if policy.enabled and policy.action in AUTOMATIC]
 
 
 def every(connection: sa.Connection) -> list[Policy]:
