@@ -286,7 +286,7 @@ class MeasuresUndone(BaseModel):
 
 
 class NewPolicy(Body):
-    """A policy to write down, switched off: which alerts call for `watch` or `strip`, within `within` (null: at once)."""
+    """A policy to write down, switched off: which alerts call for `watch` or `strip`; `within` null: at once."""
 
     name: str
     action: Action

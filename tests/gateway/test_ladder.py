@@ -133,7 +133,7 @@ def test_responses_are_stripped(house: RunningGateway, vllm: FakeVllm, key: str,
 def test_named_models_are_diverted_where_the_contract_allows(
     house: RunningGateway, fruit: registry.Student, vllm: FakeVllm, key: str, request: Any
 ) -> None:
-    """Else they answer as named. The student is named truthfully in header, body and record, and its price is billed."""
+    """Else they answer as named. The student is named truthfully, in header, body and record, and its price billed."""
     name = request.node.name
     take(house, name, "divert")
     assert route(post(house, key)) == ("teacher", "pinned")

@@ -57,12 +57,18 @@ def test_undoing_leaves_alone_what_was_decided_since(connection: sa.Connection) 
 
 
 def test_nothing_is_done_where_one_account_is_unknown(database: Database) -> None:
-    """A decision is all of it or nothing."""
-    with pytest.raises(NotFound), database.write() as connection:
+    """A decision is all of it or nothing: the transaction ends with the error."""
+    with database.write() as connection:
         accounts.create(connection, accounts.new("a"), "tester")
-        enforcement.take(connection, ["a", "nobody"], Step("suspend"), "ann", "x")
+    with pytest.raises(NotFound):
+        _suspend(database, ["a", "nobody"])
     with database.read() as connection:
         assert enforcement.history(connection) == []
+
+
+def _suspend(database: Database, names: list[str]) -> None:
+    with database.write() as connection:
+        enforcement.take(connection, names, Step("suspend"), "ann", "x")
 
 
 def test_every_account_of_a_decision_is_audited(connection: sa.Connection) -> None:
