@@ -70,6 +70,7 @@ class AccountRow(Shown):
     operator: bool
     payment: str | None
     signup_network: str | None
+    divert_named: bool
     consent: bool = False
     enforcement: EnforcementRow | None = None
 

@@ -143,4 +143,5 @@ def _row(
         "enforcement": None if measure is None else measure.action,
         "hold": held,
         "keep_text": account.keep_text,
+        "divert_named": account.divert_named,
     }

@@ -200,6 +200,15 @@ def every(connection: sa.Connection, state: State | None = None, account: str | 
     return [Alert(**row._mapping) for row in connection.execute(query)]
 
 
+def forget_member(connection: sa.Connection, account: str) -> None:
+    """Take an account that is erased out of the linked sets of other accounts' alerts."""
+    for alert in every(connection):
+        if account in alert.evidence.get("members", []):
+            members = [member for member in alert.evidence["members"] if member != account]
+            evidence = alert.evidence | {"members": members}
+            connection.execute(sa.update(table).where(table.c.id == alert.id).values(evidence=evidence))
+
+
 def barred_accounts(connection: sa.Connection) -> set[str]:
     """Return the accounts whose rows may not train: those with an open or a confirmed alert."""
     query = sa.select(table.c.account).where(table.c.state.in_(["open", "confirmed"])).distinct()

@@ -65,7 +65,7 @@ def declare(
     audit.record(connection, actor, "use.declare", account, after=after)
     asked = enforcement.in_force(connection, [account]).get(account)
     if row.holds(row.created) and asked is not None and asked.action == "verify":
-        enforcement.clear(connection, account, actor, f"declared: {use}")
+        enforcement.clear(connection, account, actor, f"declared use {row.id} was granted")
     return row
 
 
