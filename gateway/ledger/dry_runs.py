@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from gateway.ledger import accounts, alerts, enforcement, registry
 from gateway.ledger.alerts import Alert
 from gateway.ledger.enforcement import Step
-from gateway.ledger.estimates import PERIOD, Estimate, House, Request, estimate, read, total
+from gateway.ledger.estimates import PERIOD, Estimate, House, Requests, estimate, read, total
 from gateway.ledger.identifiers import now
 from gateway.ledger.lake import Lake
 from gateway.ledger.policies import Policy
@@ -107,7 +107,7 @@ def _is_met(policy: Policy, alert: Alert) -> bool:
     return policy.is_met(alert.severity, alert.score, leaked if isinstance(leaked, (int, float)) else 0)
 
 
-def _played(requests: list[Request], step: Step, house: House, names: Sequence[str]) -> DryRun:
+def _played(requests: Requests, step: Step, house: House, names: Sequence[str]) -> DryRun:
     found = estimate(requests, step, house)
     by_account = {name: found.get(name, Estimate()) for name in names}
     return DryRun(step, total(by_account.values()), by_account)

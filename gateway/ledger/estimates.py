@@ -14,42 +14,43 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from gateway.ledger.enforcement import ACTIONS, Step
 from gateway.ledger.lake import Lake, millisecond
+
+Integers = NDArray[np.int64]
+Flags = NDArray[np.bool_]
 
 PERIOD = timedelta(days=7)
 NANO = 1_000_000_000
 _COLUMNS = ["time", "account", "endpoint", "model_requested", "model_role", "usage", "cost", "parameters"]
 _ANSWERED = [200, 499]
+_DAY_MS = 86_400_000
 _NO_DIVERSION = "embeddings"  # vectors of two models can't be compared, so no student answers there
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One answered request. `tokens` are the output's, `choices` how many answers it asked for."""
+@dataclass(frozen=True)
+class Requests:
+    """The answered requests of a period, oldest first, a column each; all of the same length.
 
-    account: str
-    time: datetime
-    teacher: bool
-    automatic: bool
-    embeds: bool
-    tokens: int
-    cost: int
-    logprobs: bool
-    choices: int
+    `names[account]` is whose it is, `day` counts from 1970. `tokens` are the output's, `cost` nano-dollars, `choices` how
+    many answers it asked for, `logprobs` whether it asked for log-probabilities.
+    """
 
-    @property
-    def is_stripped(self) -> bool:
-        """Would `strip` change it?"""
-        return self.logprobs or self.choices > 1
-
-    @property
-    def tokens_if_stripped(self) -> int:
-        """Its output with one choice, taking all choices for equally long."""
-        return -(-self.tokens // self.choices)
+    names: list[str]
+    account: Integers
+    day: Integers
+    teacher: Flags
+    automatic: Flags
+    embeds: Flags
+    tokens: Integers
+    cost: Integers
+    logprobs: Flags
+    choices: Integers
 
 
 @dataclass(frozen=True)
@@ -111,27 +112,46 @@ class House:
     suspected: Collection[str] | None = None
 
 
-def read(lake: Lake, names: Sequence[str], since: datetime, until: datetime | None = None) -> list[Request]:
-    """Return the answered requests of accounts in a period, oldest first."""
+def read(lake: Lake, names: Sequence[str], since: datetime, until: datetime | None = None) -> Requests:
+    """Return the answered requests of accounts in a period."""
     chosen = pc.field("account").isin(list(names)) & (pc.field("time") >= millisecond(since))
     chosen &= pc.field("status").isin(_ANSWERED) & (pc.field("origin") != "synthetic")
+    # Nothing is ingested before it was asked, give or take a clock: older partitions need not be opened.
+    chosen &= pc.field("day") >= (since.date() - timedelta(days=1)).isoformat()
     if until is not None:
         chosen &= pc.field("time") < millisecond(until)
-    if not lake.exists():
-        return []
     return _requests(lake.read(columns=_COLUMNS, filter=chosen).sort_by("time"))
 
 
-def estimate(requests: Iterable[Request], step: Step, house: House) -> dict[str, Estimate]:
-    """Return, by account, what a step would have done to its requests, which come oldest first."""
-    found: dict[str, Estimate] = {}
-    spent: dict[tuple[str, str], int] = {}
-    for request in requests:
-        one = _one(request, step, house, spent)
-        if house.suspected is not None and request.account not in house.suspected:
-            one = one + Estimate(others_refused=one.refused, others_changed=one.changed)
-        found[request.account] = found.get(request.account, Estimate()) + one
-    return found
+def estimate(requests: Requests, step: Step, house: House) -> dict[str, Estimate]:
+    """Return, by account, what a step would have done to its requests."""
+    teacher, tokens = requests.teacher, requests.tokens
+    wide = requests.logprobs | (requests.choices > 1)
+    stripped = wide if ACTIONS.index(step.action) >= ACTIONS.index("strip") else np.zeros_like(wide)
+    # All choices of an answer are taken for equally long.
+    kept = np.where(stripped, -(-tokens // requests.choices), tokens)
+    refused = _refused(requests, step, kept)
+    diverted = _diverted(requests, step, house)
+    gone = refused | diverted
+    changed = (diverted | stripped) & ~refused
+    others = _others(requests, house)
+    columns = {
+        "requests": np.ones_like(tokens),
+        "teacher_requests": teacher,
+        "teacher_tokens": tokens * teacher,
+        "refused": refused,
+        "changed": changed,
+        "stopped_requests": gone & teacher,
+        "stopped_tokens": np.where(gone, tokens, tokens - kept) * teacher,
+        "stopped_cost": requests.cost * (gone & teacher),
+        "others_refused": refused & others,
+        "others_changed": changed & others,
+    }
+    sums = {name: _by_account(requests, values) for name, values in columns.items()}
+    found = {
+        name: Estimate(**{of: values[at] for of, values in sums.items()}) for at, name in enumerate(requests.names)
+    }
+    return {name: one for name, one in found.items() if one.requests}
 
 
 def total(estimates: Iterable[Estimate]) -> Estimate:
@@ -139,66 +159,80 @@ def total(estimates: Iterable[Estimate]) -> Estimate:
     return sum(estimates, Estimate())
 
 
-def _one(request: Request, step: Step, house: House, spent: dict[tuple[str, str], int]) -> Estimate:
-    strips = ACTIONS.index(step.action) >= ACTIONS.index("strip") and request.is_stripped
-    tokens = request.tokens_if_stripped if strips else request.tokens
-    if _is_refused(request, step, tokens, spent):
-        return _stopped(request, refused=1)
-    if step.action == "divert" and house.student and _is_diverted(request, house):
-        return _stopped(request, changed=1)
-    return Estimate(
-        requests=1,
-        teacher_requests=int(request.teacher),
-        teacher_tokens=request.tokens if request.teacher else 0,
-        changed=int(strips),
-        stopped_tokens=request.tokens - tokens if request.teacher else 0,
-    )
-
-
-def _stopped(request: Request, *, refused: int = 0, changed: int = 0) -> Estimate:
-    teacher, tokens = int(request.teacher), request.tokens if request.teacher else 0
-    return Estimate(
-        requests=1, teacher_requests=teacher, teacher_tokens=tokens, refused=refused, changed=changed,
-        stopped_requests=teacher, stopped_tokens=tokens, stopped_cost=request.cost if teacher else 0,
-    )  # fmt: skip
-
-
-def _is_refused(request: Request, step: Step, tokens: int, spent: dict[tuple[str, str], int]) -> bool:
+def _refused(requests: Requests, step: Step, kept: Integers) -> Flags:
     if step.action in ("verify", "suspend"):
-        return True
-    if step.action != "cap" or not request.teacher:
-        return False
-    day = request.account, request.time.date().isoformat()
-    used = spent.get(day, 0)
-    if used + tokens > (step.tokens_per_day or 0):
-        return True
-    spent[day] = used + tokens
-    return False
+        return np.ones_like(requests.teacher)
+    refused = np.zeros_like(requests.teacher)
+    if step.action != "cap":
+        return refused
+    spent: dict[tuple[int, int], int] = {}
+    places = np.flatnonzero(requests.teacher).tolist()
+    for place, who, day, tokens in zip(
+        places, *(column[places].tolist() for column in (requests.account, requests.day, kept)), strict=True
+    ):
+        used = spent.get((who, day), 0) + tokens
+        if used > (step.tokens_per_day or 0):
+            refused[place] = True
+        else:
+            spent[who, day] = used
+    return refused
 
 
-def _is_diverted(request: Request, house: House) -> bool:
-    reached = request.automatic or request.account in house.divert_named
-    return request.teacher and reached and not request.embeds
+def _diverted(requests: Requests, step: Step, house: House) -> Flags:
+    if step.action != "divert" or not house.student:
+        return np.zeros_like(requests.teacher)
+    named = np.array([name in house.divert_named for name in requests.names], bool)
+    return requests.teacher & ~requests.embeds & (requests.automatic | named[requests.account])
 
 
-def _requests(table: pa.Table) -> list[Request]:
-    return [_request(row) for row in table.to_pylist()]
+def _others(requests: Requests, house: House) -> Flags:
+    if house.suspected is None:
+        return np.zeros_like(requests.teacher)
+    return np.array([name not in house.suspected for name in requests.names], bool)[requests.account]
 
 
-def _request(row: dict[str, Any]) -> Request:
-    text = row["parameters"] or ""
-    # Most requests ask for neither, and reading JSON is what takes time.
-    told = json.loads(text) if '"logprobs"' in text or '"n"' in text or '"best_of"' in text else {}
-    counts = [value for value in (told.get("n"), told.get("best_of")) if type(value) is int]
-    logprobs = told.get("logprobs")
-    return Request(
-        row["account"],
-        row["time"],
-        row["model_role"] == "teacher",
-        row["model_requested"] == "auto",
-        row["endpoint"] == _NO_DIVERSION,
-        (row["usage"] or {}).get("output_tokens") or 0,
-        row["cost"] or 0,
-        logprobs is not None and logprobs is not False,
-        max([1, *counts]),
+def _by_account(requests: Requests, values: NDArray[Any]) -> list[int]:
+    # Doubles hold whole numbers up to 2 ** 53, nine million dollars in nano-dollars.
+    return [round(value) for value in np.bincount(requests.account, values, len(requests.names)).tolist()]
+
+
+def _requests(table: pa.Table) -> Requests:
+    table = table.combine_chunks()
+    accounts = pc.dictionary_encode(table["account"].combine_chunks())
+    logprobs, choices = _told(table["parameters"].to_pylist())
+    return Requests(
+        accounts.dictionary.to_pylist(),
+        accounts.indices.to_numpy(zero_copy_only=False).astype(np.int64),
+        pc.cast(pc.floor_temporal(table["time"], unit="day"), pa.int64()).to_numpy() // _DAY_MS,
+        _flags(table["model_role"], "teacher"),
+        _flags(table["model_requested"], "auto"),
+        _flags(table["endpoint"], _NO_DIVERSION),
+        _integers(pc.struct_field(table["usage"], "output_tokens")),
+        _integers(table["cost"]),
+        logprobs,
+        choices,
     )
+
+
+def _told(parameters: list[str | None]) -> tuple[Flags, Integers]:
+    """Return which requests asked for log-probabilities, and for how many answers."""
+    logprobs, choices = np.zeros(len(parameters), bool), np.ones(len(parameters), np.int64)
+    for place, text in enumerate(parameters):
+        # Most ask for neither, and reading JSON is what takes time.
+        if text is None or not ('"logprobs"' in text or '"n"' in text or '"best_of"' in text):
+            continue
+        told = json.loads(text)
+        counts = [value for value in (told.get("n"), told.get("best_of")) if type(value) is int]
+        choices[place] = max([1, *counts])
+        logprobs[place] = told.get("logprobs") is not None and told["logprobs"] is not False
+    return logprobs, choices
+
+
+def _flags(column: pa.ChunkedArray, value: str) -> Flags:
+    found: Flags = pc.fill_null(pc.equal(column, value), False).to_numpy()
+    return found
+
+
+def _integers(column: pa.ChunkedArray) -> Integers:
+    found: Integers = pc.fill_null(column, 0).to_numpy()
+    return found
