@@ -6,7 +6,7 @@ Nothing is changed. `estimates` has the arithmetic.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -92,14 +92,14 @@ def of_policy(connection: sa.Connection, lake: Lake, policy: Policy, since: date
     """
     enforcement.check_automatic(policy.action)
     found = [alert for alert in alerts.every(connection) if alert.opened >= since and _is_met(policy, alert)]
-    return [_hit(connection, lake, policy, alert) for alert in found]
+    requests = read(lake, {name for alert in found for name in alert.accounts}, since)
+    return [_hit(requests, policy, alert) for alert in found]
 
 
-def _hit(connection: sa.Connection, lake: Lake, policy: Policy, alert: Alert) -> Hit:
+def _hit(requests: Requests, policy: Policy, alert: Alert) -> Hit:
     begins = alert.opened + timedelta(seconds=policy.spread_s)
-    requests = read(lake, alert.accounts, begins, begins + timedelta(seconds=policy.duration_s))
-    house = replace(_house(connection, alert.accounts), suspected=None)
-    return Hit(alert, begins, total(estimate(requests, policy.step, house).values()))
+    part = requests.part(alert.accounts, begins, begins + policy.step.duration)
+    return Hit(alert, begins, total(estimate(part, policy.step, House()).values()))
 
 
 def _is_met(policy: Policy, alert: Alert) -> bool:

@@ -9,8 +9,8 @@ not.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -30,6 +30,7 @@ NANO = 1_000_000_000
 _COLUMNS = ["time", "account", "endpoint", "model_requested", "model_role", "usage", "cost", "parameters"]
 _ANSWERED = [200, 499]
 _DAY_MS = 86_400_000
+_MOST_CHOICES = 10_000  # an imported row may say anything
 _NO_DIVERSION = "embeddings"  # vectors of two models can't be compared, so no student answers there
 
 
@@ -37,13 +38,13 @@ _NO_DIVERSION = "embeddings"  # vectors of two models can't be compared, so no s
 class Requests:
     """The answered requests of a period, oldest first, a column each; all of the same length.
 
-    `names[account]` is whose it is, `day` counts from 1970. `tokens` are the output's, `cost` nano-dollars, `choices` how
-    many answers it asked for, `logprobs` whether it asked for log-probabilities.
+    `names[account]` is whose it is, `time` is in milliseconds since 1970. `tokens` are the output's, `cost` is in
+    nano-dollars, `choices` how many answers it asked for, `logprobs` whether it asked for log-probabilities.
     """
 
     names: list[str]
     account: Integers
-    day: Integers
+    time: Integers
     teacher: Flags
     automatic: Flags
     embeds: Flags
@@ -51,6 +52,14 @@ class Requests:
     cost: Integers
     logprobs: Flags
     choices: Integers
+
+    def part(self, names: Collection[str], since: datetime, until: datetime) -> Requests:
+        """Return the requests of some accounts in a shorter period."""
+        wanted = np.array([name in names for name in self.names], bool)[self.account]
+        first, end = (round(moment.timestamp() * 1000) for moment in (since, until))
+        chosen = wanted & (self.time >= first) & (self.time < end)
+        columns = [item.name for item in fields(self) if item.name != "names"]
+        return replace(self, **{name: getattr(self, name)[chosen] for name in columns})
 
 
 @dataclass(frozen=True)
@@ -112,14 +121,12 @@ class House:
     suspected: Collection[str] | None = None
 
 
-def read(lake: Lake, names: Sequence[str], since: datetime, until: datetime | None = None) -> Requests:
-    """Return the answered requests of accounts in a period."""
-    chosen = pc.field("account").isin(list(names)) & (pc.field("time") >= millisecond(since))
+def read(lake: Lake, names: Collection[str], since: datetime) -> Requests:
+    """Return the answered requests of accounts since a moment."""
+    chosen = pc.field("account").isin(pa.array(sorted(names), pa.string())) & (pc.field("time") >= millisecond(since))
     chosen &= pc.field("status").isin(_ANSWERED) & (pc.field("origin") != "synthetic")
     # Nothing is ingested before it was asked, give or take a clock: older partitions need not be opened.
     chosen &= pc.field("day") >= (since.date() - timedelta(days=1)).isoformat()
-    if until is not None:
-        chosen &= pc.field("time") < millisecond(until)
     return _requests(lake.read(columns=_COLUMNS, filter=chosen).sort_by("time"))
 
 
@@ -168,7 +175,7 @@ def _refused(requests: Requests, step: Step, kept: Integers) -> Flags:
     spent: dict[tuple[int, int], int] = {}
     places = np.flatnonzero(requests.teacher).tolist()
     for place, who, day, tokens in zip(
-        places, *(column[places].tolist() for column in (requests.account, requests.day, kept)), strict=True
+        places, *(column[places].tolist() for column in (requests.account, requests.time // _DAY_MS, kept)), strict=True
     ):
         used = spent.get((who, day), 0) + tokens
         if used > (step.tokens_per_day or 0):
@@ -182,7 +189,9 @@ def _diverted(requests: Requests, step: Step, house: House) -> Flags:
     if step.action != "divert" or not house.student:
         return np.zeros_like(requests.teacher)
     named = np.array([name in house.divert_named for name in requests.names], bool)
-    return requests.teacher & ~requests.embeds & (requests.automatic | named[requests.account])
+    reached: Flags = requests.automatic | named[requests.account]
+    found: Flags = requests.teacher & ~requests.embeds & reached
+    return found
 
 
 def _others(requests: Requests, house: House) -> Flags:
@@ -203,7 +212,7 @@ def _requests(table: pa.Table) -> Requests:
     return Requests(
         accounts.dictionary.to_pylist(),
         accounts.indices.to_numpy(zero_copy_only=False).astype(np.int64),
-        pc.cast(pc.floor_temporal(table["time"], unit="day"), pa.int64()).to_numpy() // _DAY_MS,
+        pc.cast(table["time"], pa.int64()).to_numpy(),
         _flags(table["model_role"], "teacher"),
         _flags(table["model_requested"], "auto"),
         _flags(table["endpoint"], _NO_DIVERSION),
@@ -223,7 +232,7 @@ def _told(parameters: list[str | None]) -> tuple[Flags, Integers]:
             continue
         told = json.loads(text)
         counts = [value for value in (told.get("n"), told.get("best_of")) if type(value) is int]
-        choices[place] = max([1, *counts])
+        choices[place] = min(max([1, *counts]), _MOST_CHOICES)
         logprobs[place] = told.get("logprobs") is not None and told["logprobs"] is not False
     return logprobs, choices
 
