@@ -88,10 +88,10 @@ class Rung:
         return "Last week: " + ", ".join(part for part in parts if part) + "."
 
 
-def ladder(connection: Connection, lake: Lake, alert: Alert, tokens_per_day: int) -> list[Rung]:
-    """Return the rungs for an alert's accounts; the cap is played with so many teacher tokens a day."""
+def ladder(connection: Connection, lake: Lake, names: Sequence[str], tokens_per_day: int) -> list[Rung]:
+    """Return the rungs for accounts; the cap is played with so many teacher tokens a day."""
     steps = [Step(action, tokens_per_day=tokens_per_day if action == "cap" else None) for action in ACTIONS]
-    runs = dry_runs.of_steps(connection, lake, alert.accounts, steps)
+    runs = dry_runs.of_steps(connection, lake, names, steps)
     student = bool(registry.in_state(connection, "promoted"))
     rungs = []
     for number, run in enumerate(runs, 1):

@@ -16,7 +16,8 @@ router = APIRouter(prefix="/uses", tags=["accounts"])
 def list_uses(house: House, account: str | None = None) -> list[UseRow]:
     """List declared uses with what was used of them; of one account where it is given."""
     with house.database.read() as connection:
-        found = declared_uses.every(connection) if account is None else declared_uses.of_account(connection, account)
+        by_account = declared_uses.every(connection)
+    found = [use for name in sorted(by_account) if account in (name, None) for use in by_account[name]]
     used = declared_usage.of_uses(Lake(house.settings.data_dir / "lake" / "traffic"), found)
     return [UseRow.model_validate(use).model_copy(update=vars(used[use.id])) for use in found]
 

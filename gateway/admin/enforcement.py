@@ -39,7 +39,8 @@ def take_measure(body: NewMeasure, house: House, actor: Actor) -> MeasureTaken:
         if body.action == "clear":
             ended = sum(enforcement.clear(connection, name, actor, body.note) for name in names)
             return MeasureTaken(measure=None, cleared=ended)
-        taken = enforcement.take(connection, names, _step(body, body.action), actor, body.note, body.linked)
+        alert = alerts.of_set(connection, body.linked).id if body.linked else None
+        taken = enforcement.take(connection, names, _step(body, body.action), actor, body.note, alert)
     rows = [EnforcementRow.model_validate(row) for row in taken]
     return MeasureTaken(measure=rows[0], measures=rows, cleared=0)
 
@@ -71,7 +72,7 @@ def _step(body: Target, action: Action) -> Step:
 
 def _named(connection: sa.Connection, body: Target) -> list[str]:
     if sum((bool(body.account), bool(body.accounts), bool(body.linked))) != 1:
-        raise InvalidValue("name one of `account`, `accounts` and `set` (an alert's id)")
+        raise InvalidValue("name one of `account`, `accounts` and `set` (its id, or an alert's)")
     if body.linked:
-        return alerts.get(connection, body.linked).accounts
+        return alerts.accounts_of(connection, alerts.of_set(connection, body.linked))
     return [body.account] if body.account else body.accounts

@@ -194,7 +194,7 @@ class Reason(Body):
 
 
 class Target(Body):
-    """One account, several, or all of an alert's linked set (`set`: the alert's id); and how a step is to be taken.
+    """One account, several, or all of a linked set (`set`: its id, or an alert's); and how a step is to be taken.
 
     `for` is how long it holds, `after` and `spread` when it begins (default: at once), `tokens_per_day` what `cap`
     leaves of the teacher's output tokens.

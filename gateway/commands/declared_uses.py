@@ -39,7 +39,8 @@ def uses(context: Context, account: str | None) -> None:
     with context.database.read() as connection:
         if account is not None:
             accounts.get(connection, account)
-        found = ledger.every(connection) if account is None else ledger.of_account(connection, account)
+        by_account = ledger.every(connection)
+    found = [use for name in sorted(by_account) if account in (name, None) for use in by_account[name]]
     used = declared_usage.of_uses(Lake(context.settings.data_dir / "lake" / "traffic"), found)
     moment = now()
     rows = [{**vars(use), **vars(used[use.id]), "state": "holds" if use.holds(moment) else "ended"} for use in found]

@@ -20,7 +20,7 @@ COLUMNS = ("account", "action", "begins", "until", "operator", "decision")
 @click.command()
 @click.argument("account", required=False)
 @click.option("--accounts", "listed", metavar="A,B,…", help="Several accounts, as one decision.")
-@click.option("--set", "linked", metavar="ALERT", help="Every account of an alert's linked set, as one decision.")
+@click.option("--set", "linked", metavar="SET", help="A linked set, by its id or an alert's, as one decision.")
 @click.option("--action", type=click.Choice([*measures.ACTIONS, "clear"]), help="The step, the mildest first.")
 @click.option("--tokens-per-day", type=click.IntRange(min=1), help="For cap: the teacher's output tokens a day.")
 @click.option("--for", "duration", type=Duration(), default="7d", show_default=True, help="How long it holds.")
@@ -70,9 +70,10 @@ def enforce(
 
 
 def _take(
-    context: Context, names: Sequence[str], step: measures.Step, actor: str, note: str, alert: str | None
+    context: Context, names: Sequence[str], step: measures.Step, actor: str, note: str, linked: str | None
 ) -> None:
     with context.database.write() as connection:
+        alert = None if linked is None else alerts.of_set(connection, linked).id
         rows = measures.take(connection, names, step, actor, note, alert)
     if len(rows) == 1:
         context.emit_one(_row(rows[0]))
@@ -123,7 +124,7 @@ def _named(context: Context, account: str | None, listed: str | None, linked: st
         raise click.UsageError("name one account, or several with --accounts, or a linked set with --set")
     if linked is not None:
         with context.database.read() as connection:
-            return alerts.get(connection, linked).accounts
+            return alerts.accounts_of(connection, alerts.of_set(connection, linked))
     return [name.strip() for name in given[0].split(",") if name.strip()] if listed is not None else given
 
 

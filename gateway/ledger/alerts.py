@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, get_args
 
 import sqlalchemy as sa
 
-from gateway.ledger import appeals, audit, enforcement, policies
+from gateway.ledger import accounts, appeals, audit, enforcement, policies
 from gateway.ledger.database import Json, UtcTime, metadata
 from gateway.ledger.enforcement import Action, Step
 from gateway.ledger.errors import Forbidden, InvalidValue, NotFound
@@ -45,7 +46,8 @@ class Alert:
 
     `reasons`: list of {feature, value, own_baseline, peer_median, text}. `evidence`: requests_before_alert,
     teacher_tokens_before_alert, requests, teacher_tokens, cost (nano-dollars), examples (list of record ids),
-    daily (list of {day, requests, teacher_tokens}); members (the other accounts of a linked set, where it is one).
+    daily (list of {day, requests, teacher_tokens}), and of a linked set its id (set), its accounts (members) and links
+    (list of {accounts, channels}).
     """
 
     id: str
@@ -64,7 +66,7 @@ class Alert:
 
     @property
     def accounts(self) -> list[str]:
-        """The accounts that a decision is about: its own, and the others of its linked set."""
+        """Its account, and the others of its linked set, which need not all be registered here."""
         members = [member for member in self.evidence.get("members", []) if isinstance(member, str)]
         return list(dict.fromkeys([self.account, *members]))
 
@@ -119,7 +121,7 @@ def decide(
         enforcement.end_those_of_alert(connection, alert_id, operator, note)
     else:
         step = Step(decision, duration, tokens_per_day)
-        enforcement.take(connection, alert.accounts, step, operator, note, alert_id)
+        enforcement.take(connection, accounts_of(connection, alert), step, operator, note, alert_id)
     state: State = "dismissed" if decision == "dismiss" else "confirmed"
     moment = now()
     decided = replace(
@@ -190,6 +192,19 @@ def get(connection: sa.Connection, alert_id: str) -> Alert:
     return Alert(**row._mapping)
 
 
+def of_set(connection: sa.Connection, reference: str) -> Alert:
+    """Return the newest alert about a linked set, by the set's id or the alert's own."""
+    for alert in every(connection):
+        if reference in (alert.id, alert.evidence.get("set")):
+            return alert
+    raise NotFound(f"no alert or linked set has the id {reference!r}: `spiritsafe alerts list --json` shows both")
+
+
+def accounts_of(connection: sa.Connection, alert: Alert) -> list[str]:
+    """Return the accounts that a decision about an alert hits: of those it names, all that are registered here."""
+    return [name for name in alert.accounts if accounts.find(connection, name) is not None]
+
+
 def every(connection: sa.Connection, state: State | None = None, account: str | None = None) -> list[Alert]:
     """Return alerts, newest first, of one state or account where given."""
     query = sa.select(table).order_by(table.c.opened.desc())
@@ -205,8 +220,15 @@ def forget_member(connection: sa.Connection, account: str) -> None:
     for alert in every(connection):
         if account in alert.evidence.get("members", []):
             members = [member for member in alert.evidence["members"] if member != account]
-            evidence = alert.evidence | {"members": members}
+            links = [link for link in alert.evidence.get("links", []) if account not in link.get("accounts", [])]
+            evidence = alert.evidence | {"members": members, "links": links}
             connection.execute(sa.update(table).where(table.c.id == alert.id).values(evidence=evidence))
+
+
+def suspected(connection: sa.Connection, names: Sequence[str]) -> set[str]:
+    """Return whom the open and confirmed alerts about some accounts name, the others of their sets included."""
+    query = sa.select(table).where(table.c.account.in_(names), table.c.state != "dismissed")
+    return {name for row in connection.execute(query) for name in Alert(**row._mapping).accounts}
 
 
 def barred_accounts(connection: sa.Connection) -> set[str]:

@@ -114,7 +114,6 @@ def _played(requests: Requests, step: Step, house: House, names: Sequence[str]) 
 
 
 def _house(connection: sa.Connection, names: Sequence[str]) -> House:
-    suspected = {name for alert in alerts.every(connection) if alert.state != "dismissed" for name in alert.accounts}
     named = {name for name in names if (account := accounts.find(connection, name)) and account.divert_named}
     student = bool(registry.in_state(connection, "promoted"))
-    return House(student, named, suspected if len(names) > 1 else None)
+    return House(student, named, alerts.suspected(connection, names) if len(names) > 1 else None)

@@ -162,14 +162,15 @@ def _response(
     connection: Connection, console: Console, alert: Alert, figures: Figures, form: dict[str, str] | None
 ) -> dict[str, Any]:
     """Return what the panel beside the alert shows; the ladder is played over the traffic while it can be used."""
+    hit = alerts.accounts_of(connection, alert)
     values: dict[str, Any] = {"appeals": appeals.of_alert(connection, alert.id), "rungs": [], "cap": 0}
     if alert.state == "open":
         tokens = (form or {}).get("tokens", "")
         typed = int(tokens) if tokens.isdecimal() and len(tokens) <= 12 else 0
-        values["cap"] = typed or response.proposed_cap(alert.accounts, figures)
+        values["cap"] = typed or response.proposed_cap(hit, figures)
         lake = Lake(console.settings.data_dir / "lake" / "traffic")
-        values["rungs"] = response.ladder(connection, lake, alert, values["cap"])
-    return values | {"expiries": response.EXPIRIES, "hits": response.names_in_words(alert.accounts)}
+        values["rungs"] = response.ladder(connection, lake, hit, values["cap"])
+    return values | {"expiries": response.EXPIRIES, "hit": hit, "hit_in_words": response.names_in_words(hit)}
 
 
 def _account_facts(connection: Connection, alert: Alert) -> dict[str, Any]:

@@ -25,7 +25,7 @@ def house(cli: Cli) -> Cli:
     with database.write() as connection:
         for name in ("a", "b"):
             accounts.create(connection, accounts.new(name), "tester")
-        alerts.raise_or_update(connection, "a", "high", 0.9, [{"text": "many"}], {"members": ["b"]})
+        alerts.raise_or_update(connection, "a", "high", 0.9, [{"text": "many"}], {"set": "s-1", "members": ["b"]})
     database.close()
     rows = [record("a", parameters={"n": 2}), record("a"), record("b")]
     Lake(cli.settings.data_dir / "lake" / "traffic").append(to_table(rows))
@@ -42,6 +42,8 @@ def test_a_set_is_hit_and_let_go(house: Cli) -> None:
     assert [(row["account"], row["action"]) for row in taken] == [("a", "suspend"), ("b", "suspend")]
     (decision,) = {row["decision"] for row in taken}
     assert house.rows("enforce", "--list") == taken
+    house.run("enforce", "--set", "s-1", "--action", "strip", "--dry-run")
+    assert "alerts list" in house.run("enforce", "--set", "s-2", "--action", "strip", "--dry-run", exit_code=1).stderr
     milder = house.rows("enforce", "--accounts", "a, b", "--action", "cap", "--tokens-per-day", "50", *NOTE)
     undone = house.rows("enforce", "--undo", milder[0]["decision"], *NOTE)
     assert [(row["ended"], row["restored"]) for row in undone] == [("cap", "suspend")] * 2

@@ -146,8 +146,8 @@ def _alert(connection: sa.Connection, **evidence: object) -> alerts.Alert:
 @pytest.mark.parametrize("action", [action for action in ACTIONS if action != "divert"])
 def test_a_decision_about_a_set_hits_its_members(connection: sa.Connection, action: Action) -> None:
     """An alert's members are hit with its account, as one decision that names the alert."""
-    alert = _alert(connection, members=["b", "a"])
-    assert alert.accounts == ["a", "b"]
+    alert = _alert(connection, set="s-1", members=["b", "a", "seen in the lake alone"])
+    assert alerts.accounts_of(connection, alerts.of_set(connection, "s-1")) == ["a", "b"]
     tokens = 5 if action == "cap" else None
     alerts.decide(connection, alert.id, action, "ann", "one behind both", tokens_per_day=tokens)
     measures = enforcement.in_force(connection)
