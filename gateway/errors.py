@@ -7,6 +7,7 @@ GatewayError
 │   ├── Unauthenticated        401  an unknown, revoked or expired key, and nothing else
 │   │   └── UnknownKey         401  unknown or revoked: only while the keys in memory are sure to be the newest
 │   ├── PermissionDenied       403  account suspended, endpoint out of scope; the text does not say which
+│   │   └── DeclarationNeeded  403  the account is asked what it does; the text says how to answer, not why it is asked
 │   ├── ModelNotFound          404  unknown, or not the caller's: the same reply for both
 │   ├── UnknownPath            404  no such path here
 │   ├── WrongMethod            405
@@ -122,6 +123,17 @@ class PermissionDenied(Refused):
 
     def __init__(self) -> None:
         super().__init__("This account is not permitted to make this request. Contact the operator of this service.")
+
+
+class DeclarationNeeded(PermissionDenied):
+    """The account is asked for a declared use, and has none yet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.message = (
+            "This account needs a declared use before it can make more requests. Tell the operator of this service "
+            "what it uses the service for, how many requests a day that takes, and until when."
+        )
 
 
 class ModelNotFound(Refused):

@@ -150,6 +150,12 @@ class GatewayMetrics:
             "spiritsafe_overhead_seconds", "Time spent in the gateway itself.", (), _OVERHEAD, registry
         )
         self.overhead = overhead.series()
+        self.enforced = Counter(
+            "spiritsafe_enforced_requests",
+            "Requests that went on under a step in force against their account.",
+            ["action"],
+            registry=registry,
+        )
         self.retries = Counter(
             "spiritsafe_client_retries", "Requests that the client's SDK marked as its own retries.", registry=registry
         )

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from gateway.admission import Admission, check_enforcement
+from gateway.admission import Admission, check_enforcement, enforce
 from gateway.authentication import ControlFollower, Identity, authenticate
 from gateway.errors import BadRequest, BodyTooSlow, ClientLeft, GatewayError, InternalError, NotRecorded, UnknownKey
 from gateway.fleet.connection import UpstreamClient
@@ -91,11 +91,17 @@ class Pipeline:
         exchange.account, exchange.key = found.account, found.key
         check_endpoint(exchange.key.scope, exchange.endpoint)
         request = await self._read(exchange, call)
-        diverted = check_enforcement(state, exchange.account)
-        candidate = self._route(exchange, request, diverted)
+        action = check_enforcement(state, exchange.account)
+        if action is not None:
+            self.metrics.enforced.labels(action).inc()
+            request = exchange.request = enforce(state, action, exchange, request)
+        candidate = self._route(exchange, request, action == "divert")
         plan = self.admission.plan(exchange, state.limits)
         if plan is not None:
             request = exchange.request = await self.admission.reserve(exchange, request, plan)
+        if action == "cap" and candidate.role == "teacher":
+            tokens = state.enforcement[exchange.account.name].tokens_per_day or 0
+            request = exchange.request = await self.admission.cap(exchange, request, tokens)
         with call.presence(), self.in_flight.hold(exchange.account.name, call.head.headers):
             queue = self.admission.queue_of(exchange)
             request = self.admission.with_priority(exchange, request)
@@ -142,6 +148,12 @@ class Pipeline:
             exchange.route = decision.route
             return decision.candidate
         candidate = catalogue.named(request.model, exchange.account.operator, models)
+        if diverted and candidate.role == "teacher" and exchange.account.divert_named and exchange.dialect.automatic:
+            wanted = RouteRequest(request, exchange.preferences, diverted)
+            decision = self.router.choose(wanted, catalogue.in_place_of(candidate))
+            if decision.candidate is not candidate:
+                exchange.route = decision.route
+                return decision.candidate
         exchange.route = candidate.pinned
         return candidate
 

@@ -75,7 +75,8 @@ class Recorder:
         route = exchange.route
         if route is not None and usage and was_answered(exchange):
             exchange.cost = cost_of(usage, route.prices)
-            exchange.tokens = usage["input_tokens"] + usage["output_tokens"]
+            exchange.output_tokens = usage["output_tokens"]
+            exchange.tokens = usage["input_tokens"] + exchange.output_tokens
         account = exchange.account
         kept = self._keep_text and not exchange.preferences.no_log and (account is None or account.keep_text)
         client = client_of(exchange.head, self._origin.network(exchange.peer, exchange.head.headers))

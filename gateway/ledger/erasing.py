@@ -22,6 +22,7 @@ import sqlalchemy as sa
 
 from gateway.ledger import (
     accounts,
+    alerts,
     audit,
     blanking,
     consents,
@@ -215,6 +216,7 @@ def _forget(job: _Job) -> None:
         by_account = sa.and_(limits.c.subject == "account", limits.c.name == job.account)
         by_key = sa.and_(limits.c.subject == "key", limits.c.name.in_(own))
         connection.execute(sa.delete(limits).where(sa.or_(by_account, by_key)))
+        alerts.forget_member(connection, job.account)
         # Whatever refers to an account, tables that later versions add included.
         for table in known.sorted_tables[::-1]:
             for column in table.columns:

@@ -162,12 +162,16 @@ def test_nothing_is_left_in_any_file(settings: Settings, around: Surroundings, h
 
 
 def test_the_control_plane_forgets_and_audit_rows_keep_ids(around: Surroundings, house: SpoolWriter) -> None:
-    """No row of the account but the requests and the audit's, which name it and quote nothing."""
+    """No row of the account but the requests and the audit's, which name it and quote nothing; no set has it left."""
+    links = [{"accounts": [name, "other"], "channels": ["template", "network"]} for name in ("app", "third")]
+    with around.database.write() as connection:
+        alerts.raise_or_update(connection, "other", "low", 0.5, [], {"members": ["app", "third"], "links": links})
     erasing.erase(around, "app", "mara")
     with around.database.read() as connection:
         assert [account.name for account in accounts.every(connection)] == ["other"]
         assert {key.account for key in keys.every(connection)} == {"other"}
-        assert alerts.every(connection) == []
+        assert [alert.accounts for alert in alerts.every(connection)] == [["other", "third"]]
+        assert alerts.every(connection)[0].evidence["links"] == links[1:]
         assert limits.every(connection) == []
         rows = audit.recent(connection, subject="app")
         assert set(consents.in_force(connection)) == {"other"}
