@@ -435,6 +435,20 @@ def test_kills_at_points_nobody_chose(settings: Settings, around: Surroundings, 
     assert report.is_sound
 
 
+def test_notes_that_a_killed_attempt_left_half_written_go_too(
+    settings: Settings, around: Surroundings, house: SpoolWriter
+) -> None:
+    """An attempt killed while it wrote down what to look for leaves a hidden file with texts, which the next removes."""
+    with around.database.write() as connection:
+        erasure = erasures.begin(connection, "app", "erasure", "mara")
+    left = settings.data_dir / "erasures" / f".{erasure.id}.json.4711"
+    left.parent.mkdir(parents=True)
+    left.write_text("PROJECT HERON")
+    erasing.erase(around, "app", "mara")
+    assert not left.exists()
+    assert _where(settings, "PROJECT HERON") == set()
+
+
 def test_deleted_rows_leave_no_bytes_in_the_database(settings: Settings, database: Database) -> None:
     """The bytes of 200 rows are in neither the file nor its log, nor in a table's file of PostgreSQL."""
     with database.write() as connection:
