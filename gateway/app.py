@@ -230,7 +230,9 @@ class Worker:
         for name, queue in self._places.queues.items():
             for lane in LANES:
                 self.metrics.queue_length.labels(name, lane).set(queue.waiting(lane))
-        self._observer.observe(self.catalogue.pools())
+        catalogue = self.catalogue
+        self._observer.observe(catalogue.pools())
+        self._observer.show_prices(catalogue.prices())
 
 
 class DataPlane:

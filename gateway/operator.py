@@ -18,8 +18,9 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CollectorRegistry, Gauge
 
 from gateway import admin
-from gateway.ledger import alerts, metric_files
+from gateway.ledger import alerts, metric_files, registry
 from gateway.ledger.database import Database, open_database
+from gateway.ledger.identifiers import from_rfc3339, now
 from gateway.ledger.keys import ensure_secret
 from gateway.settings import Settings
 
@@ -34,20 +35,37 @@ class Figures:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.open_alerts = Gauge(
-            "spiritsafe_open_alerts", "Alerts that wait for a decision.", ["severity"], registry=self.registry
+            "spiritsafe_open_alerts",
+            "Alerts that wait for a decision, by severity; absent while the database is away.",
+            ["severity"],
+            registry=self.registry,
+        )
+        self.gate_report_age = Gauge(
+            "spiritsafe_gate_report_age_seconds",
+            "Age of the gate report that a promoted student stands on.",
+            ["model"],
+            registry=self.registry,
         )
 
     def update(self, database: Database) -> None:
-        """Count what is open now; while the database is away nothing is said of it, and the rest can be scraped."""
+        """Count what is there now; while the database is away nothing is said of it, and the rest can be scraped."""
         try:
             with database.read() as connection:
                 severities = [alert.severity for alert in alerts.every(connection, "open")]
+                promoted = registry.in_state(connection, "promoted")
         except sa.exc.SQLAlchemyError as error:
             _logger.warning("open alerts could not be counted: %s", error)
             self.open_alerts.clear()
+            self.gate_report_age.clear()
             return
         for severity in alerts.SEVERITIES:
             self.open_alerts.labels(severity).set(severities.count(severity))
+        self.gate_report_age.clear()
+        for student in promoted:
+            evaluated = (student.gate or {}).get("evaluated")
+            if evaluated is not None:
+                age = (now() - from_rfc3339(evaluated)).total_seconds()
+                self.gate_report_age.labels(student.reference).set(age)
 
 
 def create_app(settings: Settings, database: Database) -> FastAPI:

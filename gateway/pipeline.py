@@ -16,7 +16,16 @@ from typing import Any
 
 from gateway.admission import Admission, check_enforcement
 from gateway.authentication import ControlFollower, Identity, authenticate
-from gateway.errors import BadRequest, BodyTooSlow, ClientLeft, GatewayError, InternalError, NotRecorded, UnknownKey
+from gateway.errors import (
+    BadRequest,
+    BodyTooSlow,
+    ClientLeft,
+    GatewayError,
+    InternalError,
+    NotRecorded,
+    UnknownKey,
+    counted_as,
+)
 from gateway.fleet.connection import UpstreamClient
 from gateway.metrics import GatewayMetrics
 from gateway.protocol.call import Call
@@ -166,7 +175,7 @@ class Pipeline:
         exchange.status = status
         exchange.error = (error.code or error.type) if error is not None else None
         if error is not None:
-            self.metrics.refusals.labels(exchange.error).inc()
+            self.metrics.refusals.labels(counted_as(exchange.error)).inc()
         try:
             if exchange.account is not None and exchange.dialect.recorded:
                 self.recorder.final(exchange)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from gateway.errors import NotRecorded
+from gateway.errors import NotRecorded, counted_as
 from gateway.ledger.errors import SpoolUnavailable
 from gateway.ledger.spool import OnSynced, SpoolWriter
 from gateway.metrics import GatewayMetrics
@@ -17,6 +17,8 @@ from gateway.protocol.origin import ClientOrigin
 from gateway.records import client_of, cost_of, final_record, start_record, was_answered
 
 REOPEN_S = 0.2  # soon: the ingester holds the slot of a dead worker for a moment, to say so
+# OpenTelemetry's words for what is neither a chat nor, as Responses and Messages are, one in other clothes.
+OPERATIONS = {"completions": "text_completion", "embeddings": "embeddings"}
 BYTES_PER_TOKEN = 4  # of a prompt, where nothing better is known
 
 logger = logging.getLogger(__name__)
@@ -155,7 +157,8 @@ class Recorder:
         """Count what was recorded, and learn the model's pace."""
         route, timing = exchange.route, exchange.timing
         model, reason = (route.model, route.reason) if route is not None else ("", "")
-        label = (exchange.endpoint, model, exchange.status // 100, reason, exchange.error or "")
+        error = "" if exchange.error is None else counted_as(exchange.error)
+        label = (exchange.endpoint, model, exchange.status // 100, reason, error)
         series = self._series.get(label)
         if series is None:
             series = self._series[label] = _Series(self._metrics, *label)
@@ -196,8 +199,9 @@ class _Series:
     def __init__(
         self, metrics: GatewayMetrics, endpoint: str, model: str, status: int, reason: str, error: str
     ) -> None:
+        operation = OPERATIONS.get(endpoint, "chat")
         self.requests = metrics.requests.tally(endpoint, model, f"{status}xx", reason)
-        self.duration = metrics.duration.series(endpoint, model, error)
-        self.time_to_first_token = metrics.time_to_first_token.series(endpoint, model)
-        self.input = metrics.tokens.series(endpoint, model, "input")
-        self.output = metrics.tokens.series(endpoint, model, "output")
+        self.duration = metrics.duration.series(operation, model, error)
+        self.time_to_first_token = metrics.time_to_first_token.series(operation, model)
+        self.input = metrics.tokens.series(operation, model, "input")
+        self.output = metrics.tokens.series(operation, model, "output")
