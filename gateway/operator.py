@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import logging
 from importlib.metadata import entry_points
-from typing import Annotated
+from typing import Annotated, get_args
 
 import sqlalchemy as sa
 import uvicorn
@@ -18,10 +18,11 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CollectorRegistry, Gauge
 
 from gateway import admin
-from gateway.ledger import alerts, metric_files, registry
+from gateway.ledger import alerts, metric_files, registry, snapshots
 from gateway.ledger.database import Database, open_database
 from gateway.ledger.identifiers import from_rfc3339, now
 from gateway.ledger.keys import ensure_secret
+from gateway.ledger.registry import State, Student
 from gateway.settings import Settings
 
 GROUP = "spiritsafe.operator_apps"
@@ -33,37 +34,57 @@ class Figures:
     """What the operator process itself adds to the metrics: figures that stand in the database."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        registry = self.registry = CollectorRegistry()
         self.open_alerts = Gauge(
             "spiritsafe_open_alerts",
             "Alerts that wait for a decision, by severity; absent while the database is away.",
             ["severity"],
-            registry=self.registry,
+            registry=registry,
+        )
+        self.leaked_tokens = Gauge(
+            "spiritsafe_open_alerts_leaked_tokens",
+            "Tokens of answers new to their account that the accounts of open alerts have drawn.",
+            ["severity"],
+            registry=registry,
+        )
+        self.students = Gauge("spiritsafe_students", "Students, by state.", ["state"], registry=registry)
+        self.snapshots = Gauge(
+            "spiritsafe_snapshots", "Training snapshots, by state waiting or approved.", ["state"], registry=registry
         )
         self.gate_report_age = Gauge(
             "spiritsafe_gate_report_age_seconds",
             "Age of the gate report that a promoted student stands on.",
             ["model"],
-            registry=self.registry,
+            registry=registry,
         )
 
     def update(self, database: Database) -> None:
         """Count what is there now; while the database is away nothing is said of it, and the rest can be scraped."""
         try:
             with database.read() as connection:
-                severities = [alert.severity for alert in alerts.every(connection, "open")]
-                promoted = registry.in_state(connection, "promoted")
+                opened = alerts.every(connection, "open")
+                students = registry.every(connection)
+                approved = [approval is not None for _, approval in snapshots.every(connection)]
         except sa.exc.SQLAlchemyError as error:
-            _logger.warning("open alerts could not be counted: %s", error)
-            self.open_alerts.clear()
-            self.gate_report_age.clear()
+            _logger.warning("what stands in the database could not be counted: %s", error)
+            for gauge in (self.open_alerts, self.leaked_tokens, self.students, self.snapshots, self.gate_report_age):
+                gauge.clear()
             return
         for severity in alerts.SEVERITIES:
-            self.open_alerts.labels(severity).set(severities.count(severity))
+            leaked = [alert.evidence.get("leaked_tokens", 0) for alert in opened if alert.severity == severity]
+            self.open_alerts.labels(severity).set(len(leaked))
+            self.leaked_tokens.labels(severity).set(sum(leaked))
+        self.snapshots.labels("approved").set(sum(approved))
+        self.snapshots.labels("waiting").set(len(approved) - sum(approved))
+        self._show(students)
+
+    def _show(self, students: list[Student]) -> None:
+        for state in get_args(State):
+            self.students.labels(state).set(sum(student.state == state for student in students))
         self.gate_report_age.clear()
-        for student in promoted:
+        for student in students:
             evaluated = (student.gate or {}).get("evaluated")
-            if evaluated is not None:
+            if student.state == "promoted" and evaluated is not None:
                 age = (now() - from_rfc3339(evaluated)).total_seconds()
                 self.gate_report_age.labels(student.reference).set(age)
 
