@@ -46,6 +46,7 @@ from gateway.limits.queue import LANES, FairQueue
 from gateway.limits.stores import lifetime_s, open_store
 from gateway.metrics import GatewayMetrics
 from gateway.pipeline import Pipeline
+from gateway.protocol import welcome
 from gateway.protocol.call import Call
 from gateway.protocol.dialects import DIALECTS
 from gateway.protocol.listener import KEEP_ALIVE_S, GatewayProtocol, Handler, listen
@@ -304,6 +305,14 @@ def server_config(app: FastAPI, grace_s: int = GRACE_S) -> uvicorn.Config:
 
 
 def _add_probes(app: FastAPI, worker: Worker) -> None:
+    @app.get("/")
+    async def root(request: Request) -> Response:
+        paths, where = app.state.data_plane.paths, worker.settings.gateway.help_url
+        headers = welcome.HEADERS | _id_header(request)
+        if "text/html" in request.headers.get("accept", ""):
+            return Response(welcome.as_html(paths, where), headers=headers, media_type="text/html")
+        return Response(welcome.as_json(paths, where), headers=headers, media_type="application/json")
+
     @app.get("/health")
     async def health(request: Request) -> JSONResponse:
         return JSONResponse({"status": "ok"}, headers=_id_header(request))

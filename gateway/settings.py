@@ -126,6 +126,7 @@ class GatewaySettings:
     snapshot_max_age_s: float = 300.0  # how long the last good control state serves while the database is away
     on_spool_failure: Literal["refuse", "serve"] = "refuse"  # 503, or serve unrecorded and count it
     max_in_flight: int = 0  # requests a worker has open with a model, the others wait; 0: no bound
+    help_url: str = ""  # where app developers find help; the endpoint's root shows it
 
 
 @dataclass(frozen=True)
@@ -464,6 +465,10 @@ def _check_ranges(settings: Settings, place: _Place) -> None:
     for section, item in (("gateway", settings.gateway), ("operator", settings.operator)):
         if not 0 <= item.port <= 65535:
             raise place.error(section, "port", f"is {item.port}; a port is between 1 and 65535 (0: any free one)")
+    if settings.gateway.help_url and not re.match(r"(https?://|mailto:)\S+$", settings.gateway.help_url):
+        raise place.error(
+            "gateway", "help_url", f"{settings.gateway.help_url!r} is no link: write https://… or mailto:…"
+        )
     if settings.gateway.workers < 1:
         raise place.error("gateway", "workers", f"is {settings.gateway.workers}; at least one worker is needed")
     if settings.gateway.workers > MOST_WORKERS:

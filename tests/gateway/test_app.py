@@ -410,3 +410,19 @@ def test_a_worker_is_light() -> None:
     loaded = set(result.stdout.split())
     assert "gateway.pipeline" in loaded
     assert {"alembic", "pyarrow", "pandas", "sklearn", "scipy", "deltalake"} & loaded == set()
+
+
+@pytest.mark.parametrize("help_url", ["", "https://wiki.example/models?a=1&b=2"])
+def test_the_root_says_where_to_go(tmp_path: Path, help_url: str) -> None:
+    """Without a key: what this is, every endpoint, where help is; HTML for people, which loads nothing, else JSON."""
+    with fake_vllm() as vllm, running_gateway(settings_for(tmp_path, vllm.url, help_url=help_url)) as house:
+        answer = house.http.get("/")
+        assert answer.json().get("documentation", "") == help_url
+        assert {"/v1/chat/completions", "/v1/embeddings", "/v1/models"} <= set(answer.json()["endpoints"])
+        page = house.http.get("/", headers={"accept": "text/html,*/*;q=0.8"})
+        assert page.headers["content-type"].startswith("text/html")
+        assert page.headers["content-security-policy"] == "default-src 'none'"
+        assert "<code>/v1/responses</code>" in page.text
+        assert ("href" in page.text) == bool(help_url)
+        assert "a=1&b" not in page.text
+        assert house.http.post("/").status_code == 405
