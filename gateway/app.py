@@ -57,6 +57,7 @@ from gateway.protocol.server import DrainingServer, Patience
 from gateway.recording import Recorder
 from gateway.routing import Catalogue, CheapestRouter, build_catalogue
 from gateway.settings import Settings, SettingsError, load_settings
+from gateway.tracing import Tracer
 
 PUBLISH_S = 1.0
 MODELS = b"/v1/models"
@@ -96,6 +97,7 @@ class Worker:
             serve_unrecorded=settings.gateway.on_spool_failure == "serve",
             strict=settings.spool.durability == "strict",
         )
+        self._tracer = Tracer(settings.tracing, self.metrics, f"gateway-{slot}") if settings.tracing.endpoint else None
         self._disk = DiskBudget(settings.data_dir, settings.spool.budget_bytes)
         self._stopping = threading.Event()
         self._publisher = threading.Thread(target=self._publish_periodically, name="metrics", daemon=True)
@@ -117,6 +119,7 @@ class Worker:
             self.client,
             self.recorder,
             self.metrics,
+            self._tracer,
         )
         with suppress(NotRecorded):  # logged; it is tried again with every request
             self.recorder.open()
@@ -125,6 +128,8 @@ class Worker:
         self._health = asyncio.create_task(HealthPoller(self.fleet, self.client).run())
         self._limiting = asyncio.create_task(self.limiter.run())
         self._publisher.start()
+        if self._tracer is not None:
+            self._tracer.start()
 
     async def stop(self) -> None:
         """Let go of everything; the spool is synced."""
@@ -134,6 +139,8 @@ class Worker:
         self.control.stop()
         self._stopping.set()
         self._publisher.join(timeout=5.0)
+        if self._tracer is not None:
+            self._tracer.stop()
         self.recorder.close()
         await self.limiter.close()
 

@@ -22,6 +22,9 @@ _FIRST_TOKEN = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75
 _TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576)
 _OVERHEAD = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
 
+# OpenTelemetry's words for what is neither a chat nor, as Responses and Messages are, one in other clothes.
+OPERATIONS = {"completions": "text_completion", "embeddings": "embeddings"}
+
 
 @dataclass
 class _Series:
@@ -180,6 +183,9 @@ class GatewayMetrics:
             "Times the spool could not be synced to the disk; it takes no record until it can.",
             (),
             registry,
+        ).tally()
+        self.trace_drops = TalliedCounter(
+            "spiritsafe_trace_drops", "Sampled traces that no collector took.", (), registry
         ).tally()
         # Without a sample before the first drop there is nothing to alert on.
         for policy in ("refuse", "serve"):

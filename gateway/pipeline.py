@@ -38,6 +38,7 @@ from gateway.routing import AUTO, Candidate, Catalogue, Models, Router, RouteReq
 from gateway.scopes import bound_output, check_endpoint
 from gateway.settings import GatewaySettings
 from gateway.streaming import Deadlines, Relay
+from gateway.tracing import Tracer
 
 logger = logging.getLogger(__name__)
 
@@ -55,11 +56,15 @@ class Pipeline:
     client: UpstreamClient
     recorder: Recorder
     metrics: GatewayMetrics
+    tracer: Tracer | None = None
     in_flight: RequestsInFlight = field(default_factory=RequestsInFlight)
 
     async def handle(self, endpoint: Endpoint, call: Call) -> None:
         """Serve one request; raises nothing but cancellation."""
         exchange = new_exchange(endpoint, call)
+        tracer, trace = self.tracer, None
+        if tracer is not None:
+            exchange.trace = trace = tracer.begin(exchange)
         self.metrics.in_flight += 1
         try:
             await self._serve(exchange, call)
@@ -72,6 +77,8 @@ class Pipeline:
             if exchange.reservation is not None:
                 exchange.reservation.settle(exchange.tokens, exchange.cost)
             self.metrics.in_flight -= 1
+            if tracer is not None and trace is not None:
+                tracer.end(exchange, trace, time.perf_counter())
 
     async def list_models(self, call: Call, name: str | None = None) -> None:
         """Answer GET /v1/models, or /v1/models/NAME, with what the caller may name; this is no record."""

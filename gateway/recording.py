@@ -11,14 +11,12 @@ from typing import Any
 from gateway.errors import NotRecorded, counted_as
 from gateway.ledger.errors import SpoolUnavailable
 from gateway.ledger.spool import OnSynced, SpoolWriter
-from gateway.metrics import GatewayMetrics
+from gateway.metrics import OPERATIONS, GatewayMetrics
 from gateway.protocol.exchange import Exchange
 from gateway.protocol.origin import ClientOrigin
 from gateway.records import client_of, cost_of, final_record, start_record, was_answered
 
 REOPEN_S = 0.2  # soon: the ingester holds the slot of a dead worker for a moment, to say so
-# OpenTelemetry's words for what is neither a chat nor, as Responses and Messages are, one in other clothes.
-OPERATIONS = {"completions": "text_completion", "embeddings": "embeddings"}
 BYTES_PER_TOKEN = 4  # of a prompt, where nothing better is known
 
 logger = logging.getLogger(__name__)

@@ -195,6 +195,14 @@ class DetectorSettings:
 
 
 @dataclass(frozen=True)
+class TracingSettings:
+    """`[tracing]`: spans of requests, for an OpenTelemetry collector; never a text."""
+
+    endpoint: str = ""  # OTLP/HTTP, such as http://127.0.0.1:4318; empty: no traces
+    sample: float = 0.01  # share of the requests whose caller says nothing of sampling
+
+
+@dataclass(frozen=True)
 class VllmSettings:
     """`[vllm]`: how supervised models are served."""
 
@@ -226,6 +234,7 @@ class Settings:
     record: RecordSettings = field(default_factory=RecordSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     detector: DetectorSettings = field(default_factory=DetectorSettings)
+    tracing: TracingSettings = field(default_factory=TracingSettings)
     vllm: VllmSettings = field(default_factory=VllmSettings)
     distiller: DistillerSettings = field(default_factory=DistillerSettings)
     file: Path | None = None
@@ -469,6 +478,10 @@ def _check_ranges(settings: Settings, place: _Place) -> None:
         raise place.error(
             "gateway", "help_url", f"{settings.gateway.help_url!r} is no link: write https://… or mailto:…"
         )
+    if settings.tracing.endpoint and not re.match(r"https?://[^/\s]+", settings.tracing.endpoint):
+        raise place.error("tracing", "endpoint", f"{settings.tracing.endpoint!r} is no URL: write http://HOST:4318")
+    if not 0.0 <= settings.tracing.sample <= 1.0:
+        raise place.error("tracing", "sample", f"is {settings.tracing.sample:g}; a share is between 0 and 1")
     if settings.gateway.workers < 1:
         raise place.error("gateway", "workers", f"is {settings.gateway.workers}; at least one worker is needed")
     if settings.gateway.workers > MOST_WORKERS:
