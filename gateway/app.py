@@ -45,7 +45,7 @@ from gateway.limits.leases import LeasedLimiter
 from gateway.limits.queue import LANES, FairQueue
 from gateway.limits.stores import lifetime_s, open_store
 from gateway.metrics import GatewayMetrics
-from gateway.pipeline import Pipeline
+from gateway.pipeline import Pipeline, TracedPipeline
 from gateway.protocol import welcome
 from gateway.protocol.call import Call
 from gateway.protocol.dialects import DIALECTS
@@ -109,7 +109,8 @@ class Worker:
         self.admission = Admission(
             self.limiter, self.metrics, lambda model: self._context_lengths[model], lambda: self._places
         )
-        self.pipeline = Pipeline(
+        kind = Pipeline if self._tracer is None else partial(TracedPipeline, tracer=self._tracer)
+        self.pipeline: Pipeline = kind(
             self.settings.gateway,
             self._secret,
             self.control,
@@ -119,7 +120,6 @@ class Worker:
             self.client,
             self.recorder,
             self.metrics,
-            self._tracer,
         )
         with suppress(NotRecorded):  # logged; it is tried again with every request
             self.recorder.open()

@@ -56,15 +56,11 @@ class Pipeline:
     client: UpstreamClient
     recorder: Recorder
     metrics: GatewayMetrics
-    tracer: Tracer | None = None
     in_flight: RequestsInFlight = field(default_factory=RequestsInFlight)
 
     async def handle(self, endpoint: Endpoint, call: Call) -> None:
         """Serve one request; raises nothing but cancellation."""
         exchange = new_exchange(endpoint, call)
-        tracer, trace = self.tracer, None
-        if tracer is not None:
-            exchange.trace = trace = tracer.begin(exchange)
         self.metrics.in_flight += 1
         try:
             await self._serve(exchange, call)
@@ -77,8 +73,6 @@ class Pipeline:
             if exchange.reservation is not None:
                 exchange.reservation.settle(exchange.tokens, exchange.cost)
             self.metrics.in_flight -= 1
-            if tracer is not None and trace is not None:
-                tracer.end(exchange, trace, time.perf_counter())
 
     async def list_models(self, call: Call, name: str | None = None) -> None:
         """Answer GET /v1/models, or /v1/models/NAME, with what the caller may name; this is no record."""
@@ -208,6 +202,32 @@ class Pipeline:
                 call.keep_alive = False
             body = exchange.dialect.errors.body(error, exchange.request_id)
             call.answer(error.answer_status, failure_lines(exchange, error), body)
+
+
+@dataclass(frozen=True)
+class TracedPipeline(Pipeline):
+    """The same with traces, so that a request pays nothing for them where they are off."""
+
+    tracer: Tracer = field(kw_only=True)
+
+    async def _serve(self, exchange: Exchange, call: Call) -> None:
+        trace = self.tracer.begin(exchange)
+        if trace is None:
+            await super()._serve(exchange, call)
+            return
+        # Of the connection's head, which other requests share, a copy: backend and record get our place in the trace.
+        exchange.head = exchange.head.with_traceparent(trace.outgoing)
+        error: GatewayError | None = None
+        try:
+            await super()._serve(exchange, call)
+        except GatewayError as refusal:
+            error = refusal
+            raise
+        except Exception:
+            error = InternalError(exchange.request_id)
+            raise
+        finally:
+            self.tracer.end(exchange, trace, error, time.perf_counter())
 
 
 def new_exchange(endpoint: Endpoint, call: Call) -> Exchange:

@@ -148,8 +148,7 @@ class Relay:
         self.exchange.answer = self._dialect.answer()
         # Our own id, unique among those in flight, whatever the client called its request: vLLM names its work by it.
         name = self.exchange.id if number == 1 else f"{self.exchange.id}-{number}"
-        head, trace = self.exchange.head, self.exchange.trace
-        passed = passed_on(head, self._dialect, head.traceparent if trace is None else trace.outgoing)
+        passed = passed_on(self.exchange.head, self._dialect)
         lines = b"content-type: application/json\r\nx-request-id: %b\r\n%b" % (name.encode(), passed)
         body = self.request.upstream_body(self.pool.served_name)
         with backend.carrying():

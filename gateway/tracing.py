@@ -1,8 +1,7 @@
 """OpenTelemetry traces: the steps of a request as spans of its caller's trace, sampled, without content.
 
 Names are those of the semantic conventions for generative AI. A worker's thread sends spans by OTLP/HTTP as JSON, once
-a second; what a collector does not take is dropped and counted, and no request waits for it. Where it is not switched
-on, a request pays for two comparisons.
+a second; what a collector does not take is dropped and counted, and no request waits for it.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
+from gateway.errors import GatewayError
 from gateway.metrics import OPERATIONS, GatewayMetrics
 from gateway.protocol.exchange import Exchange
 from gateway.settings import TracingSettings
@@ -40,12 +40,11 @@ class Trace:
     span_id: str
     upstream_id: str
     parent_id: str
-    sampled: bool
 
     @property
     def outgoing(self) -> bytes:
         """The `traceparent` that the backend gets (W3C Trace Context)."""
-        return f"00-{self.trace_id}-{self.upstream_id}-{self.sampled:02x}".encode()
+        return f"00-{self.trace_id}-{self.upstream_id}-01".encode()
 
 
 class Tracer:
@@ -69,24 +68,25 @@ class Tracer:
         self._stopping.set()
         self._thread.join(2 * TIMEOUT_S)
 
-    def begin(self, exchange: Exchange) -> Trace:
-        """Take up the caller's trace and its word on sampling, or begin one and draw."""
-        span_id, upstream_id = os.urandom(8).hex(), os.urandom(8).hex()
+    def begin(self, exchange: Exchange) -> Trace | None:
+        """Take up the caller's trace and its word on sampling, or begin one and draw; None: it is not sampled."""
         parent = exchange.head.traceparent
         if parent is None:
-            sampled = int(exchange.id[-8:], 16) < self._bound
-            return Trace(exchange.id.replace("-", ""), span_id, upstream_id, "", sampled)
-        _, trace_id, parent_id, flags = parent.decode().split("-")[:4]
-        return Trace(trace_id, span_id, upstream_id, parent_id, bool(int(flags, 16) & 1))
+            sampled, trace_id, parent_id = int(exchange.id[-8:], 16) < self._bound, exchange.id.replace("-", ""), ""
+        else:
+            _, trace_id, parent_id, flags = parent.decode().split("-")[:4]
+            sampled = bool(int(flags, 16) & 1)
+        return Trace(trace_id, os.urandom(8).hex(), os.urandom(8).hex(), parent_id) if sampled else None
 
-    def end(self, exchange: Exchange, trace: Trace, ended: float) -> None:
-        """Keep the spans of a request that has ended (`time.perf_counter()`), if it is sampled."""
-        if not trace.sampled:
-            return
+    def end(self, exchange: Exchange, trace: Trace, error: GatewayError | None, ended: float) -> None:
+        """Keep the spans of a request that has ended (`time.perf_counter()`), by an error or with what it sent."""
         if len(self._waiting) >= MOST_WAITING:
             self._dropped.count += 1
             return
-        self._waiting.append(_spans(exchange, trace, ended))
+        status, code = exchange.status, exchange.error
+        if error is not None:
+            status, code = error.answer_status, error.code or error.type
+        self._waiting.append(_spans(exchange, trace, status, code, ended))
 
     def _send_periodically(self) -> None:
         stopping, failing = False, False
@@ -113,15 +113,19 @@ class Tracer:
             answer.read()
 
 
-def _spans(exchange: Exchange, trace: Trace, ended: float) -> list[Span]:
+def _spans(exchange: Exchange, trace: Trace, status: int, error: str | None, ended: float) -> list[Span]:
     timing = exchange.timing
     operation = OPERATIONS.get(exchange.endpoint, "chat")
     model = exchange.route.model if exchange.route is not None else ""
     name = f"{operation} {model}".rstrip()
     whole = _span(exchange, trace, name, SERVER, timing.received, ended)
-    whole |= {"spanId": trace.span_id, "parentSpanId": trace.parent_id, "attributes": _attributes(_facts(exchange))}
-    if exchange.error is not None:
-        whole["status"] = {"code": FAILED, "message": exchange.error}
+    whole |= {
+        "spanId": trace.span_id,
+        "parentSpanId": trace.parent_id,
+        "attributes": _attributes(_facts(exchange, status, error)),
+    }
+    if error is not None:
+        whole["status"] = {"code": FAILED, "message": error}
     if timing.first_content is not None:
         moment = str(_nanoseconds(exchange, timing.first_content))
         whole["events"] = [{"name": "first_token", "timeUnixNano": moment}]
@@ -155,12 +159,12 @@ def _nanoseconds(exchange: Exchange, moment: float) -> int:
     return exchange.time_ns + round((moment - exchange.timing.received) * 1e9)
 
 
-def _facts(exchange: Exchange) -> dict[str, str | int | list[str]]:
+def _facts(exchange: Exchange, status: int, error: str | None) -> dict[str, str | int | list[str]]:
     """What a span says of a request: no text of it, no account, no user."""
     facts: dict[str, str | int | list[str]] = {
         "gen_ai.operation.name": OPERATIONS.get(exchange.endpoint, "chat"),
         "gen_ai.provider.name": "spiritsafe",
-        "http.response.status_code": exchange.status,
+        "http.response.status_code": status,
         "spiritsafe.endpoint": exchange.endpoint,
         "spiritsafe.request.id": exchange.request_id,
     }
@@ -175,8 +179,8 @@ def _facts(exchange: Exchange) -> dict[str, str | int | list[str]]:
         facts["gen_ai.usage.output_tokens"] = usage["output_tokens"]
     if exchange.answer.finish_reason is not None:
         facts["gen_ai.response.finish_reasons"] = [exchange.answer.finish_reason]
-    if exchange.error is not None:
-        facts["error.type"] = exchange.error
+    if error is not None:
+        facts["error.type"] = error
     return facts
 
 

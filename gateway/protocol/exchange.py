@@ -49,14 +49,6 @@ class Route:
         self.lines = header_line(b"x-spiritsafe-model", model) + header_line(b"x-spiritsafe-route-reason", reason)
 
 
-class Trace(Protocol):
-    """Where the request stands in a trace."""
-
-    @property
-    def outgoing(self) -> bytes:
-        """The `traceparent` that the backend gets."""
-
-
 class Reservation(Protocol):
     """What was reserved of the limits for one request."""
 
@@ -110,7 +102,6 @@ class Exchange:
     # Where records must be on the disk before answers end: this one's way there, and what kept it from arriving.
     unsynced: asyncio.Future[SpoolUnavailable | None] | None = None
     whole: bytes | None = None  # the answer's bytes, where it was not streamed
-    trace: Trace | None = None  # where traces are switched on
     answer_lines: bytes = b""  # the headers that admission wants every answer to carry
 
     def __init__(self, endpoint: Endpoint, head: Head, peer: str) -> None:
