@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import subprocess
 import threading
 import time
@@ -11,6 +13,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,7 @@ from dashboards.prometheus import rules
 from gateway.ledger import accounts, alerts, keys, registry, snapshots
 from gateway.ledger.database import open_database
 from gateway.ledger.identifiers import now, to_rfc3339
-from tests.fakes import fake_vllm
+from tests.fakes import FakeVllm, fake_vllm
 from tests.gateway.house.running import Up, free_port, prepare, running_house
 from tests.gateway.house.stand_in_vllm import make_model
 from tests.gateway.house.waiting import eventually
@@ -60,20 +63,26 @@ max_in_flight = 1
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+def vllm() -> Iterator[FakeVllm]:
+    """A scripted vLLM beside the one that the house serves."""
+    with fake_vllm(["other", "busy"]) as fake:
+        fake.load = (3, 1, 0.5)
+        yield fake
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory, vllm: FakeVllm) -> Iterator[Up]:
     """A house that has answered one stream."""
     folder = tmp_path_factory.mktemp("house")
     prepare(folder)
     settings = folder / "spiritsafe.toml"
-    with fake_vllm(["other", "busy"]) as vllm:
-        vllm.load = (3, 1, 0.5)
-        text = settings.read_text().replace("[operator]", f'[operator]\nscrape_token = "{TOKEN}"')
-        settings.write_text(text + "".join(OTHERS.format(name=name, url=vllm.url) for name in ("other", "busy")))
-        with running_house(folder) as up:
-            for name in ("teacher", "operator", "ingester", "detector"):
-                up.until(name, state="ready")
-            stream_once(up)
-            yield up
+    text = settings.read_text().replace("[operator]", f'[operator]\nscrape_token = "{TOKEN}"')
+    settings.write_text(text + "".join(OTHERS.format(name=name, url=vllm.url) for name in ("other", "busy")))
+    with running_house(folder) as up:
+        for name in ("teacher", "operator", "ingester", "detector"):
+            up.until(name, state="ready")
+        stream_once(up)
+        yield up
 
 
 def stream_once(up: Up) -> None:
@@ -182,14 +191,14 @@ def test_prometheus_has_every_promised_figure(
         assert query('{__name__=~".+", account=~".+"}') == []
 
 
-def fill_the_control_plane(folder: Path) -> str:
+def fill_the_control_plane(folder: Path, version: int, evaluated: datetime) -> str:
     """An open alert, a snapshot, a promoted student with a gate report; returns a key that has a limit."""
     database = open_database(f"sqlite:///{folder / 'data' / 'control.sqlite'}")
     path = make_model(folder / "student")
     student = registry.Student(
-        *("tickets", 1, "tickets", "chat.completions", "ab", "f" * 64, "teacher", str(path), "promoted", now()),
+        *("tickets", version, "tickets", "chat.completions", "ab", "f" * 64, "teacher", str(path), "promoted", now()),
         *(10, 2048, "Apache-2.0", {}),
-        gate={"evaluated": to_rfc3339(now())},
+        gate={"evaluated": to_rfc3339(evaluated)},
     )
     with database.write() as connection:
         alerts.raise_or_update(connection, ACCOUNT, "high", 0.9, [], {"leaked_tokens": 4711})
@@ -249,7 +258,7 @@ def silent(query: Callable[[str], list[dict[str, Any]]], seconds: float) -> list
 def test_no_panel_is_empty(house: Up, tmp_path: Path, require_program: Callable[[str, str], str]) -> None:
     """Every query of every board has an answer while a house with an alert and a student works."""
     program = require_program("prometheus", "prometheus")
-    key = fill_the_control_plane(house.folder)
+    key = fill_the_control_plane(house.folder, 1, now())
     target = str(house.until("operator").url).removeprefix("http://")
     gateway = str(house.until("gateway-w0").url)
     with prometheus(program, tmp_path, target) as query, load(gateway, key):
@@ -281,3 +290,38 @@ def test_no_metric_names_an_account(house: Up) -> None:
     text = scrape(house)
     assert ACCOUNT not in text
     assert not re.search(r"\b(account|key|user)=", text)
+
+
+def damage_the_spool(folder: Path) -> None:
+    """Write what is no frame where a worker's next frame goes."""
+    segment = max((folder / "data" / "spool" / "w0").glob("*.seg"), key=lambda file: file.stat().st_mtime)
+    with segment.open("ab") as file:
+        file.write(b"no frame" * 64)
+
+
+def test_real_faults_raise_their_alerts(
+    house: Up, vllm: FakeVllm, tmp_path: Path, require_program: Callable[[str, str], str]
+) -> None:
+    """What is done to the house is seen within seconds, by the alert that names its runbook. It is the last test."""
+    program = require_program("prometheus", "prometheus")
+    target = str(house.until("operator").url).removeprefix("http://")
+    gateway = str(house.until("gateway-w0").url)
+    key = fill_the_control_plane(house.folder, 2, now() - timedelta(days=rules.GATE_REPORT_DAYS + 1))
+
+    with prometheus(program, tmp_path, target, rule_files=[str(rules.FILE)]) as query, load(gateway, key):
+
+        def raised(alert: str) -> list[dict[str, Any]]:
+            return query(f'ALERTS{{alertname="{alert}"}}')
+
+        eventually(lambda: query("spiritsafe_spool_damaged_bytes_total == 0"), 40)
+        assert not any(map(raised, ("SpoolDamaged", "ModelWithoutBackend", "RequestsFail", "ProcessDown")))
+        eventually(lambda: raised("GateReportOld"), 30)
+        damage_the_spool(house.folder)
+        eventually(lambda: raised("SpoolDamaged"), 30)
+        vllm.stop()
+        eventually(lambda: raised("ModelWithoutBackend"), 30)
+        eventually(lambda: raised("RequestsFail"), 30)
+        os.kill(house.until("detector").pid or 0, signal.SIGKILL)
+        eventually(lambda: raised("ProcessDown"), 30)
+        os.kill(house.until("operator").pid or 0, signal.SIGKILL)
+        eventually(lambda: raised("HouseUnreachable"), 30)
