@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+import time
 from importlib.metadata import entry_points
 from typing import Annotated, get_args
 
@@ -26,6 +27,9 @@ from gateway.ledger.registry import State, Student
 from gateway.settings import Settings
 
 GROUP = "spiritsafe.operator_apps"
+LEAKED = "leaked_tokens"  # in an alert's evidence
+MANY = 2000  # open alerts; with more of them adding up takes longer than the rest of a scrape …
+RESTS = 100  # … and is not done again for so many times as long
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _logger = logging.getLogger(__name__)
 
@@ -35,6 +39,7 @@ class Figures:
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
+        self._rests_until = 0.0
         self.open_alerts = Gauge(
             "spiritsafe_open_alerts",
             "Alerts that wait for a decision, by severity; absent while the database is away.",
@@ -59,10 +64,16 @@ class Figures:
         )
 
     def update(self, database: Database) -> None:
-        """Count what is there now; while the database is away nothing is said of it, and the rest can be scraped."""
+        """Count what is there now; while the database is away nothing is said of it, and the rest can be scraped.
+
+        Where there are many alerts the figures then stay as they are for a while.
+        """
+        began = time.monotonic()
+        if began < self._rests_until:
+            return
         try:
             with database.read() as connection:
-                opened = alerts.every(connection, "open")
+                opened = _open_alerts(connection, database.is_postgresql)
                 students = registry.every(connection)
                 approved = [approval is not None for _, approval in snapshots.every(connection)]
         except sa.exc.SQLAlchemyError as error:
@@ -71,12 +82,14 @@ class Figures:
                 gauge.clear()
             return
         for severity in alerts.SEVERITIES:
-            leaked = [alert.evidence.get("leaked_tokens", 0) for alert in opened if alert.severity == severity]
-            self.open_alerts.labels(severity).set(len(leaked))
-            self.leaked_tokens.labels(severity).set(sum(leaked))
+            count, leaked = opened.get(severity, (0, 0.0))
+            self.open_alerts.labels(severity).set(count)
+            self.leaked_tokens.labels(severity).set(leaked)
         self.snapshots.labels("approved").set(sum(approved))
         self.snapshots.labels("waiting").set(len(approved) - sum(approved))
         self._show(students)
+        if sum(count for count, _ in opened.values()) > MANY:
+            self._rests_until = began + RESTS * (time.monotonic() - began)
 
     def _show(self, students: list[Student]) -> None:
         for state in get_args(State):
@@ -87,6 +100,19 @@ class Figures:
             if student.state == "promoted" and evaluated is not None:
                 age = (now() - from_rfc3339(evaluated)).total_seconds()
                 self.gate_report_age.labels(student.reference).set(age)
+
+
+def _open_alerts(connection: sa.Connection, on_postgresql: bool) -> dict[str, tuple[int, float]]:
+    """Return by severity how many alerts are open and what leaked by them; the database adds up, whatever there is."""
+    table = alerts.table
+    evidence = sa.type_coerce(table.c.evidence, sa.Text())
+    if on_postgresql:
+        leaked = sa.cast(sa.func.json_extract_path_text(sa.cast(evidence, sa.JSON()), LEAKED), sa.Float())
+    else:
+        leaked = sa.cast(sa.func.json_extract(evidence, f"$.{LEAKED}"), sa.Float())
+    query = sa.select(table.c.severity, sa.func.count(), sa.func.coalesce(sa.func.sum(leaked), 0.0))
+    rows = connection.execute(query.where(table.c.state == "open").group_by(table.c.severity))
+    return {severity: (count, total) for severity, count, total in rows}
 
 
 def create_app(settings: Settings, database: Database) -> FastAPI:

@@ -8,7 +8,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -178,8 +178,15 @@ def https(folder: Path, days: int) -> Iterator[str]:
 
 
 @pytest.mark.parametrize(("days", "state"), [(90, "ok"), (5, "warning")])
-def test_certificates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int, state: str) -> None:
+def test_certificates(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    require_program: Callable[[str, str], str],
+    days: int,
+    state: str,
+) -> None:
     """One that nobody vouches for is an error; one that ends within two weeks is a warning."""
+    require_program("openssl", "openssl")
     with https(tmp_path, days) as url:
         assert certificate(url).state == "error"
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "cert.pem"))
