@@ -370,3 +370,21 @@ class BudgetStoreUnavailable(Unavailable):
     """Nobody can say what is left of a budget, and what this gateway holds of it does not suffice."""
 
     code = "budget_store_unavailable"
+
+
+def _codes(kind: type[GatewayError]) -> set[str]:
+    return {kind.code or kind.type}.union(*(_codes(child) for child in kind.__subclasses__()))
+
+
+REJECTED = "upstream_rejected"
+CODES = frozenset(_codes(GatewayError)) | {"context_length_exceeded"}
+
+
+def counted_as(code: str | None) -> str:
+    """Return the code that metrics count an error under ("" for none): ours, or `REJECTED` for a backend's own.
+
+    A backend may put anything into its code, and every new one would be a time series more for good.
+    """
+    if code is None:
+        return ""
+    return code if code in CODES else REJECTED

@@ -215,6 +215,10 @@ class Catalogue:
         """Return every model's pool of backends."""
         return [(candidate.name, candidate.pool) for candidate in (*self.base.values(), *self.students)]
 
+    def prices(self) -> list[tuple[str, Prices, Prices]]:
+        """Return what every model costs, and what its teacher does."""
+        return [(model.name, model.prices, model.teacher_prices) for model in (*self.base.values(), *self.students)]
+
 
 def build_catalogue(settings: Settings, students: Iterable[Student], fleet: Fleet, files: AdequacyFiles) -> Catalogue:
     """Put the models of the settings and of the registry together; students' distances are read from disk here."""

@@ -438,7 +438,7 @@ def test_kills_at_points_nobody_chose(settings: Settings, around: Surroundings, 
 def test_notes_that_a_killed_attempt_left_half_written_go_too(
     settings: Settings, around: Surroundings, house: SpoolWriter
 ) -> None:
-    """An attempt killed while it wrote down what to look for leaves a hidden file with texts, which the next removes."""
+    """An attempt killed while writing down what to look for leaves a hidden file with texts; the next removes it."""
     with around.database.write() as connection:
         erasure = erasures.begin(connection, "app", "erasure", "mara")
     left = settings.data_dir / "erasures" / f".{erasure.id}.json.4711"
