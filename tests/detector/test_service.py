@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from detector.service import PROCESS, Service, lake_path
+from detector.service import PROCESS, Service
 from gateway.ledger import accounts, alerts, metric_files
 from gateway.ledger.database import Database
 from gateway.ledger.lake import Lake
@@ -47,7 +47,7 @@ def test_rounds_follow_the_lake_and_name_the_harvester(
     settings: Settings, database: Database, rows: list[Record]
 ) -> None:
     """History raises nothing; when the live rows come in, one alert is raised, and in time."""
-    service, lake = Service(settings, database), Lake(lake_path(settings))
+    service, lake = Service(settings, database), Lake.of(settings)
     assert service.round().rows == 0
     lake.append(histories.to_table([row for row in rows if row["origin"] == "imported"]))
     assert service.round().raised == 0
@@ -64,7 +64,7 @@ def test_rounds_follow_the_lake_and_name_the_harvester(
 
 def test_its_metrics_are_published(settings: Settings, database: Database, rows: list[Record]) -> None:
     """The operator process finds lag, accounts, alerts and the cost of rounds among the published metrics."""
-    Lake(lake_path(settings)).append(histories.to_table(rows))
+    Lake.of(settings).append(histories.to_table(rows))
     service, stop = Service(settings, database), threading.Event()
     thread = threading.Thread(target=service.run, args=(stop,))
     thread.start()
