@@ -235,12 +235,12 @@ class Settings:
 
     data_dir: Path = Path("spiritsafe-data")
     database: str = field(default="", repr=False)  # the control plane's address; empty: SQLite in data_dir
-    lake: str = ""  # s3://BUCKET/PREFIX; empty: a folder in data_dir
     models: tuple[ModelSettings, ...] = ()
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     limits: LimitsSettings = field(default_factory=LimitsSettings)
     operator: OperatorSettings = field(default_factory=OperatorSettings)
     spool: SpoolSettings = field(default_factory=SpoolSettings)
+    lake: str = ""  # s3://BUCKET/PREFIX; empty: a folder in data_dir
     s3: S3Settings = field(default_factory=S3Settings)
     record: RecordSettings = field(default_factory=RecordSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)

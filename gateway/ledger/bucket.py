@@ -23,6 +23,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -232,7 +233,7 @@ class Bucket:
             if not sure and time.time() - upload["Initiated"].timestamp() < ORPHANED_S:
                 continue
             named = {"Bucket": self._bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
-            self._answered(lambda named=named: self._client.abort_multipart_upload(**named))
+            self._answered(partial(self._client.abort_multipart_upload, **named))
 
     def objects(self) -> Iterator[StoredObject]:
         """Yield every version of every object below the prefix."""
@@ -340,9 +341,7 @@ class Bucket:
     def _delete_each(self, named: list[dict[str, Any]]) -> None:
         for start in range(0, len(named), _AT_ONCE):
             chosen = {"Objects": named[start : start + _AT_ONCE], "Quiet": True}
-            answer = self._answered(
-                lambda chosen=chosen: self._client.delete_objects(Bucket=self._bucket, Delete=chosen)
-            )
+            answer = self._answered(partial(self._client.delete_objects, Bucket=self._bucket, Delete=chosen))
             for refused in answer.get("Errors", []):
                 raise LakeUnreachable(
                     f"{self._address} does not let {refused['Key']} be deleted ({refused['Code']}): the keys need "

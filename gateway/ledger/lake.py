@@ -32,7 +32,7 @@ from deltalake import (
     WriterProperties,
     write_deltalake,
 )
-from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from gateway.ledger.configuration import Place
 from gateway.ledger.errors import LedgerError
@@ -115,8 +115,9 @@ class Lake:
 
     def exists(self) -> bool:
         """Return whether the table has been made."""
+        # Delta's own question holds the interpreter until S3 answers; opening does not.
         with self.storage.checked():
-            return DeltaTable.is_deltatable(self.storage.uri, self.storage.options)
+            return self._open_if_there() is not None
 
     def version(self) -> int:
         """Return the table's version; -1 before there is a table."""
@@ -384,13 +385,19 @@ class Lake:
     def _refresh(self) -> DeltaTable | None:
         with self.storage.checked():
             if self._table is None:
-                self._table = self._open() if self.exists() else None
+                self._table = self._open_if_there()
                 return self._table
             try:
                 self._table.update_incremental()
             except DeltaError:  # The log entries since our version are gone: read the newest checkpoint instead.
                 self._table = self._open()
             return self._table
+
+    def _open_if_there(self) -> DeltaTable | None:
+        try:
+            return self._open()
+        except TableNotFoundError:
+            return None
 
     def _open(self) -> DeltaTable:
         return DeltaTable(self.storage.uri, storage_options=self.storage.options)
