@@ -200,6 +200,11 @@ class Store:
         """The `[s3]` section; its keys are in the environment under these names."""
         return S3Settings(self.faults.url, "us-east-1", "TEST_S3_KEY", "TEST_S3_SECRET", timeout_s)
 
+    def delta_options(self) -> dict[str, str]:
+        """What other engines are told, past the proxy."""
+        keys = {"aws_access_key_id": KEY_ID, "aws_secret_access_key": SECRET, "aws_region": "us-east-1"}
+        return {**keys, "aws_endpoint": f"http://127.0.0.1:{self.port}", "aws_allow_http": "true"}
+
     def versions(self) -> dict[str, bytes]:
         """Every version of every object, by key and version."""
         found = {}

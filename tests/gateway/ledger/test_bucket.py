@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import io
 import json
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 
 from gateway.ledger import accounts, erasing, maintenance, retention, rewriting
 from gateway.ledger import lake as lakes
@@ -30,6 +34,7 @@ from gateway.ledger.traffic import to_table
 from gateway.ledger.verification import verify
 from gateway.settings import RetentionSettings, Settings
 from tests import s3
+from tests.control_plane import fresh
 from tests.gateway.house.waiting import eventually
 from tests.gateway.ledger.records import record
 
@@ -66,6 +71,14 @@ def house(tmp_path: Path, store: s3.Store) -> Callable[..., Settings]:
     return settings
 
 
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """A control plane of the test's own; what lies in the bucket is the same whichever kind it is."""
+    database = fresh(f"sqlite:///{tmp_path / 'control.sqlite'}")
+    yield database
+    database.close()
+
+
 def _spool(settings: Settings, names: list[str], **fields: Any) -> None:
     writer = SpoolWriter(settings.data_dir / "spool", "w0")
     for name in names:
@@ -89,7 +102,9 @@ def test_three_ingesters_share_one_table(house: Callable[..., Settings], store: 
     """Nothing is lost or doubled, commits conflict and are made again, and a follower sees each row once, in order."""
     houses = [house(name) for name in ("one", "two", "three")]
     ingesters = [Ingester(settings, dict) for settings in houses]
-    stop, followed, failed = threading.Event(), [], []
+    stop = threading.Event()
+    followed: list[str] = []
+    failed: list[Exception] = []
 
     def work(settings: Settings, ingester: Ingester) -> None:
         try:
@@ -235,7 +250,7 @@ def test_a_commit_that_comes_through_late_is_not_made_twice(house: Callable[...,
     late, landed = threading.Event(), threading.Event()
     store.faults.script = lambda request: s3.Fault(until=late) if request.is_commit else None
     ingester = Ingester(settings, dict)
-    with pytest.raises((LedgerError, lakes.DeltaError)):
+    with pytest.raises((LedgerError, DeltaError)):
         ingester.run_once()
     store.faults.script = lambda _request: None
     read = ingester._read
@@ -304,7 +319,7 @@ def test_appends_of_another_machine_wait_for_a_rewrite(
     house: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They do so out of courtesy: a turn whose owner is not heard of is given up."""
-    bucket = lakes.importlib.import_module("gateway.ledger.bucket")
+    bucket = importlib.import_module("gateway.ledger.bucket")
     one, two = Lake.of(house("one")), Lake.of(house("two"))
     one.append(to_table([record("a")]))
     done: list[float] = []
@@ -329,12 +344,13 @@ def test_appends_of_another_machine_wait_for_a_rewrite(
 def test_retention_and_the_night_under_a_live_writer(house: Callable[..., Settings], database: Database) -> None:
     """Texts that are over age go, files are put in order, no row is lost or doubled, and verify is content."""
     settings = house(retention=RetentionSettings(text_days=10, rows_days=400))
-    old = to_rfc3339(now().replace(microsecond=0) - retention.timedelta(days=30))
+    old = to_rfc3339(now().replace(microsecond=0) - timedelta(days=30))
     lake = Lake.of(settings)
     lake.append(to_table([record(f"old{n}", time=old, response=[TOLD]) for n in range(20)], day="2026-01-01"))
     for number in range(3):
         lake.append(to_table([record(f"new{number}")]))
-    other, stop, written = house("two"), threading.Event(), []
+    other, stop = house("two"), threading.Event()
+    written: list[str] = []
 
     def write() -> None:
         while not stop.is_set():
@@ -379,7 +395,8 @@ def test_an_erasure_leaves_nothing_in_any_version_of_any_object(
     store.client.put_object(Bucket=store.bucket, Key=orphan, Body=data)
     store.client.create_multipart_upload(Bucket=store.bucket, Key=orphan)
     assert _holding(store) != set()
-    stop, written = threading.Event(), []
+    stop = threading.Event()
+    written: list[str] = []
 
     def write() -> None:
         while not stop.is_set():
@@ -475,3 +492,21 @@ def test_two_machines_may_begin_one_lake(house: Callable[..., Settings]) -> None
     for thread in threads:
         thread.join()
     assert _ids(house()) == Counter(["one", "two", "three"])
+
+
+@pytest.mark.parametrize("engine", ["duckdb", "polars"])
+def test_other_engines_read_it_in_place(house: Callable[..., Settings], store: s3.Store, engine: str) -> None:
+    """With Delta's own words for where it is, as docs/operating.md says."""
+    lake = Lake.of(house())
+    lake.append(to_table([record("a", cost=10), record("b", account="other", cost=10)]))
+    lake.append(to_table([record("c", cost=10)]))
+    address, options = f"{store.address}/traffic", store.delta_options()
+    library = importlib.import_module(engine)
+    if engine == "duckdb":
+        traffic = DeltaTable(address, storage_options=options).to_pyarrow_dataset()
+        query = "SELECT account, sum(cost)::BIGINT FROM traffic GROUP BY account ORDER BY account"
+        found = library.connect().register("traffic", traffic).sql(query).fetchall()
+    else:
+        table = library.scan_delta(address, storage_options=options).group_by("account").agg(library.col("cost").sum())
+        found = table.sort("account").collect().rows()
+    assert found == [("app", 20), ("other", 10)]
