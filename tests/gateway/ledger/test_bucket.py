@@ -353,7 +353,7 @@ def test_retention_and_the_night_under_a_live_writer(house: Callable[..., Settin
     written: list[str] = []
 
     def write() -> None:
-        while not stop.is_set():
+        while not stop.wait(0.3):
             _spool(other, [f"live{len(written)}"])
             written.append(f"live{len(written)}")
             _ingest(other)
@@ -399,7 +399,7 @@ def test_an_erasure_leaves_nothing_in_any_version_of_any_object(
     written: list[str] = []
 
     def write() -> None:
-        while not stop.is_set():
+        while not stop.wait(0.3):
             _spool(other, [f"live{len(written)}"], account="other")
             written.append(f"live{len(written)}")
             _ingest(other)
