@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -15,6 +14,7 @@ from detector.observations import COLUMNS, stream
 from detector.watch import Watch
 from gateway.ledger import metric_files
 from gateway.ledger.database import Database
+from gateway.ledger.errors import LakeUnreachable
 from gateway.ledger.lake import Lake
 from gateway.settings import Settings
 
@@ -25,11 +25,6 @@ RESTS = (
 LONGEST_WAIT_S = 30.0
 
 logger = logging.getLogger(__name__)
-
-
-def lake_path(settings: Settings) -> Path:
-    """Return where the traffic lake is."""
-    return settings.data_dir / "lake" / "traffic"
 
 
 class Metrics:
@@ -76,7 +71,7 @@ class Service:
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self._settings = settings
-        self._lake = Lake(lake_path(settings))
+        self._lake = Lake.of(settings)
         self._alerting = Alerting(database)
         self._watch = Watch(settings.detector.minimum_requests)
         self._version = -1
@@ -101,12 +96,22 @@ class Service:
         """Run rounds until told to stop."""
         directory = self._settings.data_dir / "metrics"
         while not stop.is_set():
-            done = self.round()
+            done = self._round_if_there()
             metric_files.publish(directory, "detector", self.metrics.registry)
             if done.rows:
                 logger.info("round", extra={"rows": done.rows, "raised": done.raised, "cpu_s": round(done.cpu_s, 3)})
             stop.wait(min(LONGEST_WAIT_S, max(self._settings.detector.interval_s, RESTS * done.cpu_s)))
         metric_files.publish(directory, "detector", self.metrics.registry)
+
+    def _round_if_there(self) -> Round:
+        """Wait for a lake that does not answer: beginning again would mean reading all of it again."""
+        began = time.process_time()
+        try:
+            return self.round()
+        except LakeUnreachable as error:
+            logger.error("%s; what was seen is kept and it is tried again", error)
+            self.metrics.lag.set(time.monotonic() - self._caught_up)
+            return Round(0, 0, time.process_time() - began)
 
     def _advance(self) -> tuple[int, int]:
         table, version = self._lake.follow(self._version, columns=COLUMNS)

@@ -59,7 +59,7 @@ def select_rows(
     """Freeze the rows of one task that may train a student, and propose them for approval."""
     sizes = Sizes(gate_rows, calibration_rows, least_train_rows)
     moment = _moment(since)
-    lake = Lake(context.settings.data_dir / "lake" / "traffic")
+    lake = Lake.of(context.settings)
     chosen = task_like(lake, context.settings, task, like)
     with context.database.read() as connection:
         requester = _operator(connection, requested_by) if requested_by else context.actor

@@ -22,6 +22,7 @@ from detector.observations import COLUMNS, Observation, stream
 from detector.watch import DAY_S
 from gateway.ledger.importing import import_traffic
 from gateway.ledger.lake import Lake
+from gateway.settings import Settings
 
 BLOCK_REQUESTS = 40_000
 MINIMUM_REQUESTS = 30  # below it an account is abstained on, whoever judges
@@ -70,11 +71,6 @@ class Reading:
         return np.bincount(self.days[self.harvest], minlength=DAYS)[:DAYS]
 
 
-@dataclass(frozen=True)
-class _Folder:
-    data_dir: Path
-
-
 def bring_in(
     plans: Sequence[Plan],
     world: World,
@@ -98,7 +94,7 @@ def bring_in(
             yield from history.lines()
             progress("simulated and imported", number + 1, len(plans))
 
-    report = import_traffic(lines(), _Folder(folder))
+    report = import_traffic(lines(), Settings(data_dir=folder))
     if report.refused or report.already:
         raise ValueError(f"{report.refused} records were refused, {report.already} doubled: {report.rejected[:3]}")
     return truth

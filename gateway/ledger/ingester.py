@@ -198,19 +198,21 @@ class _Stream:
 class Ingester:
     """Moves the spool of one `data_dir` into its lake. `Forbidden` when another ingester does so already.
 
-    `finish` makes the documented form of a record as the gateway wrote it. `rows` and `failures` count what was
-    committed and how often a try failed since it began.
+    `finish` makes the documented form of a record as the gateway wrote it. `rows`, `failures` and `conflicts` count
+    what was committed, how often a try failed, and how often another machine's commit came first, since it began.
     """
 
     def __init__(self, settings: IngesterSettings, finish: Finish) -> None:
         self._finish = finish
         self._directory = settings.data_dir / "spool"
         self._interval_s = settings.spool.ingest_interval_s
-        self._lake = Lake(settings.data_dir / "lake" / "traffic")
+        self._lake = Lake.of(settings)
         self._streams: dict[str, _Stream] = {}
         self._sound = False
         self._committer = ThreadPoolExecutor(1, "ingester-commits")
         self._commit_under_way: Future[int] | None = None
+        self._commit_began: float | None = None
+        self._taken: dict[str, int] = {}  # how far the lake has each stream, as far as is known here
         self._commits_until_tidy = 0
         self.rows = self.failures = 0
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -257,6 +259,16 @@ class Ingester:
             frames, total = frames + waiting, total + size
             since = min(since, stream.drained_at) if size else since
         return Lag(frames, total, round(time.monotonic() - since, 3) if total else 0.0)
+
+    def committing_s(self) -> float:
+        """Return for how many seconds the commit that is under way has been; 0 where none is."""
+        began = self._commit_began
+        return 0.0 if began is None else time.monotonic() - began
+
+    @property
+    def conflicts(self) -> int:
+        """How many commits were made again because another machine's came first."""
+        return self._lake.conflicts
 
     def damaged_bytes(self) -> int:
         """Return how many damaged bytes were passed over in the segments that were read since it began."""
@@ -327,13 +339,20 @@ class Ingester:
         known = self._streams.get(folder.name)
         if known is None or known.name != name:
             known = _Stream(folder, name, self._lake.last_transaction(name) or 0)
+            self._taken[name] = known.committed
             self._streams[folder.name] = known
         return known
 
     def _commit(self, batch: _Batch, table: pa.Table) -> int:
         for path in batch.unsynced:
             sync_path(path)
-        self._lake.append(table, batch.marks)
+        self._commit_began = time.monotonic()
+        try:
+            # A commit that was given up may have come through after all: then its rows would come twice.
+            self._lake.append(table, batch.marks, {name: self._taken[name] for name in batch.marks})
+        finally:
+            self._commit_began = None
+        self._taken |= batch.marks
         _delete(batch.spent)
         self._commits_until_tidy -= 1
         if self._commits_until_tidy <= 0:

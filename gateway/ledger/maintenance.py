@@ -13,16 +13,18 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from gateway.ledger import durable, erasing, erasures, holds, retention
+from gateway.ledger import erasing, erasures, holds, retention
 from gateway.ledger.configuration import Place, RetentionSettings
 from gateway.ledger.erasing import Surroundings, Unfinished
 from gateway.ledger.errors import Forbidden
 from gateway.ledger.lake import Lake
+from gateway.ledger.storage import Storage
 from gateway.ledger.traffic import today
 
 logger = logging.getLogger(__name__)
+
+_ORDERED = "ordered.json"
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ def _go_on_erasing(around: Surroundings) -> int:
 
 
 def _lake(settings: Place) -> Lake:
-    return Lake(settings.data_dir / "lake" / "traffic")
+    return Lake.of(settings)
 
 
 def _compact(settings: Place) -> int:
@@ -82,7 +84,8 @@ def _compact(settings: Place) -> int:
 
 def _order(settings: Place) -> int:
     """Z-order each day that is over and whose files are not the ones that this made of it."""
-    lake, notes = _lake(settings), _Notes(settings.data_dir / "lake" / "ordered.json")
+    lake = _lake(settings)
+    notes = _Notes(lake.storage)
     files = 0
     for day in lake.days():
         if day < today() and notes.get(day) != _name_of(lake.paths(day)):
@@ -103,8 +106,8 @@ STEPS: tuple[Step, ...] = (Step("compact", _compact), Step("order", _order), Ste
 class _Notes:
     """Which files each day was ordered into; lost or damaged, they cost one more night's work."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
 
     def get(self, day: str) -> str | None:
         """Return the name of a day's files when it was ordered."""
@@ -112,12 +115,12 @@ class _Notes:
 
     def put(self, day: str, name: str) -> None:
         """Note it."""
-        durable.write(self._path, json.dumps(self._read() | {day: name}, sort_keys=True).encode())
+        self._storage.write(_ORDERED, json.dumps(self._read() | {day: name}, sort_keys=True).encode())
 
     def _read(self) -> dict[str, str]:
         try:
-            found = json.loads(self._path.read_text())
-        except (FileNotFoundError, ValueError):
+            found = json.loads(self._storage.read(_ORDERED) or b"{}")
+        except ValueError:
             return {}
         return found if isinstance(found, dict) else {}
 

@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from detector.service import PROCESS, Service, lake_path
+from detector.service import PROCESS, Service
 from gateway.ledger import accounts, alerts, metric_files
 from gateway.ledger.database import Database
+from gateway.ledger.errors import LakeUnreachable
 from gateway.ledger.lake import Lake
 from gateway.settings import DetectorSettings, Settings, load_settings
 from tests.control_plane import fresh
 from tests.detector import histories
 from tests.detector.histories import Record
+from tests.gateway.house.waiting import eventually
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def test_rounds_follow_the_lake_and_name_the_harvester(
     settings: Settings, database: Database, rows: list[Record]
 ) -> None:
     """History raises nothing; when the live rows come in, one alert is raised, and in time."""
-    service, lake = Service(settings, database), Lake(lake_path(settings))
+    service, lake = Service(settings, database), Lake.of(settings)
     assert service.round().rows == 0
     lake.append(histories.to_table([row for row in rows if row["origin"] == "imported"]))
     assert service.round().raised == 0
@@ -62,9 +64,37 @@ def test_rounds_follow_the_lake_and_name_the_harvester(
     assert service.round().rows == 0
 
 
+def test_a_lake_that_does_not_answer_is_waited_for(
+    settings: Settings, database: Database, rows: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was seen is kept, the lag grows, and it goes on where it was once the lake answers."""
+    service, lake, stop = Service(settings, database), Lake.of(settings), threading.Event()
+    lake.append(histories.to_table(rows[:50]))
+    assert service.round().rows == 50
+    silent = threading.Event()
+    silent.set()
+    version = service._lake.version
+
+    def answer() -> int:
+        if silent.is_set():
+            raise LakeUnreachable("no answer")
+        return version()
+
+    monkeypatch.setattr(service._lake, "version", answer)
+    thread = threading.Thread(target=service.run, args=(stop,))
+    thread.start()
+    lake.append(histories.to_table(rows[50:80]))
+    counted = service.metrics.registry.get_sample_value
+    eventually(lambda: (counted("spiritsafe_detector_lag_seconds") or 0) > 0.3, 30)
+    silent.clear()
+    eventually(lambda: counted("spiritsafe_detector_rows_total") == 80, 30)
+    stop.set()
+    thread.join(30)
+
+
 def test_its_metrics_are_published(settings: Settings, database: Database, rows: list[Record]) -> None:
     """The operator process finds lag, accounts, alerts and the cost of rounds among the published metrics."""
-    Lake(lake_path(settings)).append(histories.to_table(rows))
+    Lake.of(settings).append(histories.to_table(rows))
     service, stop = Service(settings, database), threading.Event()
     thread = threading.Thread(target=service.run, args=(stop,))
     thread.start()

@@ -284,7 +284,7 @@ def test_what_people_did_is_in_the_audit_log(desk: Desk) -> None:
 def test_withdrawn_rows_are_out_of_the_snapshot_and_nothing_trains_on_it(desk: Desk) -> None:
     """Approval and training are refused with the reason; `show` tells by ids and hashes what it was, and its mark."""
     digest = desk.select()
-    around = Surroundings(desk.settings.data_dir, desk.house.database, lambda: None, 0.0, 0.0)
+    around = Surroundings(desk.settings, desk.house.database, lambda: None, 0.0, 0.0)
     receipt = erasing.withdraw(around, "shop", "test").receipt
     assert receipt is not None
     assert receipt["snapshots"] == [{"reference": digest, "rows": receipt["rows"]}]
