@@ -21,7 +21,7 @@ _HEADER = struct.Struct("<4sII")
 _NUMBERS = struct.Struct("<BQQ")
 _BOTH = struct.Struct("<4sIIBQQ")
 _SPACE = ord(" ")
-_BLOCK = 8 * 1024 * 1024  # is read at once, or more where a frame is longer
+_BLOCK = 1024 * 1024  # is read at once, or more where a frame is longer
 
 
 class Unreadable(ValueError):
