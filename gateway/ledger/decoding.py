@@ -17,6 +17,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
 from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
@@ -135,11 +136,12 @@ def _receive(file: BinaryIO) -> list[memoryview] | None:
     if len(head) < _COUNT.itemsize:
         return None
     count = int.from_bytes(head, "little")
-    ends = np.cumsum(np.frombuffer(file.read(count * _COUNT.itemsize), _COUNT)).tolist()
+    lengths = np.frombuffer(file.read(count * _COUNT.itemsize), _COUNT)
+    ends = [0, *np.cumsum(lengths).tolist()]
     data = memoryview(file.read(ends[-1]))
     if len(data) < ends[-1]:
         return None
-    return [data[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+    return [data[start:end] for start, end in pairwise(ends)]
 
 
 class _Collected(logging.Handler):
@@ -169,7 +171,8 @@ def _serve(input_file: BinaryIO, output_file: BinaryIO, finish: Finish) -> None:
         while (payloads := _receive(input_file)) is not None:
             rows, unreadable = decode(payloads, finish)
             said = json.dumps({"unreadable": unreadable, "logs": logs.taken()})
-            writer.write_batch(rows.combine_chunks().to_batches()[0], custom_metadata={"said": said})
+            batch = pa.RecordBatch.from_arrays([column.combine_chunks() for column in rows.columns], schema=SCHEMA)
+            writer.write_batch(batch, custom_metadata={"said": said})
             output_file.flush()
 
 
