@@ -96,8 +96,9 @@ def _places(values: Sequence[Any], size: int) -> tuple[pa.Array, NDArray[np.int3
 def _numbers(values: Sequence[Any], types: set[type], size: int, kind: np.dtype[Any]) -> NDArray[Any] | None:
     """Return the numbers of all rows one after the other, from lists of integers, from their bytes, or these in hex."""
     present = [value for value in values if value is not None]
-    width = {str: 2 * size * kind.itemsize, bytes: size * kind.itemsize, list: size}
-    if len(types) != 1 or set(map(len, present)) != {width.get(*types)}:
+    lengths: dict[type, int] = {str: 2 * size * kind.itemsize, bytes: size * kind.itemsize, list: size}
+    found, *others = types
+    if others or set(map(len, present)) != {lengths.get(found)}:
         return None
     if types == {list}:
         return _listed(present, kind)

@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
@@ -122,7 +122,7 @@ class _Process:
         self._process.communicate()
 
 
-def _send(file: BinaryIO, payloads: Sequence[bytes]) -> None:
+def _send(file: IO[bytes], payloads: Sequence[bytes]) -> None:
     """Write how many payloads there are, the length of each, and the payloads."""
     lengths = np.fromiter(map(len, payloads), _COUNT, len(payloads))
     file.write(_COUNT.type(len(payloads)).tobytes() + lengths.tobytes())
@@ -130,7 +130,7 @@ def _send(file: BinaryIO, payloads: Sequence[bytes]) -> None:
     file.flush()
 
 
-def _receive(file: BinaryIO) -> list[memoryview] | None:
+def _receive(file: IO[bytes]) -> list[memoryview] | None:
     """Read what `_send` wrote, None at the end."""
     head = file.read(_COUNT.itemsize)
     if len(head) < _COUNT.itemsize:
@@ -163,7 +163,7 @@ class _Collected(logging.Handler):
         return records
 
 
-def _serve(input_file: BinaryIO, output_file: BinaryIO, finish: Finish) -> None:
+def _serve(input_file: IO[bytes], output_file: IO[bytes], finish: Finish) -> None:
     """Answer until the input ends."""
     logs = _Collected()
     logging.basicConfig(level=logging.INFO, handlers=[logs], force=True)

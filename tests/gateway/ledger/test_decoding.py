@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.ledger import decoding, ingester
+from gateway.ledger import ingester
 from gateway.ledger.decoding import Decoded, Decoders, decode
 from gateway.ledger.frames import Kind, encode, payload_of
 from gateway.ledger.ingester import Ingester
@@ -139,7 +139,7 @@ def test_without_decoders_the_ingester_does_it_all(settings: Settings, monkeypat
     def refuse(*_arguments: object) -> Decoded:
         raise AssertionError
 
-    monkeypatch.setattr(decoding.subprocess, "Popen", refuse)
+    monkeypatch.setattr(subprocess, "Popen", refuse)
     writer = SpoolWriter(settings.data_dir / "spool", "w0")
     writer.final(record("a"))
     worker = Ingester(settings, dict)
