@@ -39,7 +39,7 @@ Submit = Callable[[Sequence[bytes]], "Future[Decoded]"]
 
 # So much becomes one commit at most, so that memory stays flat however far behind the lake is.
 BATCH_FRAMES, BATCH_BYTES = 50_000, 64 * 1024 * 1024
-_CHUNK = 1_000  # records become columns together: more only leave the processor's caches
+_CHUNK = 2_000  # records become columns together: more only leave the processor's caches
 _COUNTED_FRAMES = 100_000
 # A decoder takes most of a second to begin: for a backlog that is worth it, and then until there was none for a while.
 _BACKLOG_BYTES, _SHARED_BYTES, _REST_S = 64 * 1024 * 1024, 4 * 1024 * 1024, 60.0
