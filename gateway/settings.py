@@ -158,6 +158,7 @@ class SpoolSettings:
     group_commit_ms: int = 50  # the window; a killed process loses nothing in either mode
     segment_bytes: int = 64 * 1024 * 1024
     ingest_interval_s: float = 1.0
+    decoders: int = 2  # processes that decode a backlog beside the ingester; 0: it does all itself
     budget_bytes: int = 0  # of spool and lake; then gateway.on_spool_failure decides; 0: no bound
 
 

@@ -57,6 +57,11 @@ class Pace(Protocol):
         """Seconds between two looks into the spool."""
         ...
 
+    @property
+    def decoders(self) -> int:
+        """Processes that decode a backlog beside the ingester."""
+        ...
+
 
 class IngesterSettings(Place, Protocol):
     """What the ingester is told."""
