@@ -12,12 +12,14 @@ import sqlalchemy as sa
 
 from distiller import trial
 from distiller.evaluation import read_answers
-from distiller.gate import ALPHA, MARGIN, Rule
+from distiller.fixed_rules import METRICS, Asked
+from distiller.gate import ALPHA, MARGIN, Metric
 from distiller.launch import Recipe, Workshop, check_rights
 from distiller.launch import train as train_student
 from distiller.progress import Progress
 from distiller.publish import publish as publish_student
 from distiller.selection import WORDS, rights_now, select, task_like
+from distiller.slices import checked
 from distiller.snapshot import Frozen, freeze, read_manifest, verify
 from distiller.splitting import Sizes, split
 from gateway.command import Context, standard_options
@@ -43,6 +45,7 @@ def distill() -> None:
 @click.option("--like", required=True, metavar="REQUEST_ID", help="A request of the task.")
 @click.option("--requested-by", metavar="OPERATOR", help="Who asks for it, and may not approve it [the system user].")
 @click.option("--since", metavar="TIME", help="Only requests since then, such as 2026-11-24T00:00:00Z.")
+@click.option("--slice", "slices", multiple=True, metavar="KEY=VALUE", help="Protect the requests with that metadata.")
 @click.option("--gate-rows", type=click.IntRange(min=1), default=SIZES.gate, show_default=True)
 @click.option("--calibration-rows", type=click.IntRange(min=20), default=SIZES.calibration, show_default=True)
 @click.option("--least-train-rows", type=click.IntRange(min=20), default=SIZES.least_train, show_default=True)
@@ -52,20 +55,21 @@ def select_rows(
     like: str,
     requested_by: str | None,
     since: str | None,
+    slices: tuple[str, ...],
     gate_rows: int,
     calibration_rows: int,
     least_train_rows: int,
 ) -> None:
     """Freeze the rows of one task that may train a student, and propose them for approval."""
     sizes = Sizes(gate_rows, calibration_rows, least_train_rows)
-    moment = _moment(since)
+    moment, protected = _moment(since), checked(slices)
     lake = Lake.of(context.settings)
     chosen = task_like(lake, context.settings, task, like)
     with context.database.read() as connection:
         requester = _operator(connection, requested_by) if requested_by else context.actor
         rights = rights_now(connection, chosen.teacher)
-    selection = select(lake, chosen, rights, moment)
-    settings = {**vars(sizes), "since": since}
+    selection = select(lake, chosen, rights, moment, protected)
+    settings = {**vars(sizes), "since": since, "slices": list(protected)}
     try:
         splits = split(selection.rows, sizes)
     except InvalidValue as error:
@@ -141,23 +145,27 @@ def approve(context: Context, digest: str, operator: str, note: str) -> None:
 @click.option("--learning-rate", type=float, default=RECIPE.learning_rate, show_default=True)
 @click.option("--seed", type=int, default=RECIPE.seed, show_default=True)
 @click.option("--teacher-path", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Its weights.")
-@click.option("--margin", type=click.FloatRange(0, 1, min_open=True), default=MARGIN, show_default=True)
-@click.option("--alpha", type=click.FloatRange(0, 0.5, min_open=True), default=ALPHA, show_default=True)
+@click.option("--margin", type=click.FloatRange(0, 1, min_open=True), help=f"A share [as fixed before, else {MARGIN}].")
+@click.option("--alpha", type=click.FloatRange(0, 0.5, min_open=True), help=f"For all attempts together [{ALPHA}].")
+@click.option("--attempts", type=click.IntRange(1, 100), help="Sealed tests that the evaluation rows are for [1].")
+@click.option("--metric", type=click.Choice(METRICS), help="`fields`: the F1 of a JSON answer's fields [exact].")
 def train(
     context: Context,
     digest: str,
     name: str,
     untrained: bool,
     teacher_path: Path | None,
-    margin: float,
-    alpha: float,
+    margin: float | None,
+    alpha: float | None,
+    attempts: int | None,
+    metric: Metric | None,
     **settings: Any,
 ) -> None:
-    """Train a student on an approved snapshot; the gate's --margin and --alpha are fixed here, before it exists."""
+    """Train a student on an approved snapshot; the gate's rule is fixed by the first one of its evaluation rows."""
     recipe = Recipe(**settings, trained=not untrained)
     progress = Progress(f"Training {name}")
     workshop = Workshop(context.settings, context.database, context.actor, progress.show, teacher_path)
-    student = train_student(workshop, digest, name, recipe, Rule(margin, alpha))
+    student = train_student(workshop, digest, name, recipe, Asked(margin, alpha, attempts, metric))
     context.say(f"{student.reference} is registered; `spiritsafe up` serves it, then `spiritsafe distill evaluate` it.")
     context.emit_one(_student(student))
 

@@ -15,7 +15,10 @@ from gateway.ledger.identifiers import to_rfc3339
 
 @dataclass(frozen=True)
 class Row:
-    """One request and its answer. `request` is the chat.completions body without model and stream, `time` is UTC."""
+    """One request and its answer. `request` is the chat.completions body without model and stream, `time` is UTC.
+
+    `slices`: which protected slices it is in.
+    """
 
     id: str
     time: datetime
@@ -23,6 +26,7 @@ class Row:
     conversation: str
     request: dict[str, Any]
     answer: str
+    slices: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:

@@ -7,7 +7,7 @@ A task is one endpoint and prompt skeleton, those of an example request. A row o
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from distiller.deduplication import keep_first
 from distiller.rows import Row
 from distiller.scrubbing import Scrubber
+from distiller.slices import slices_of
 from gateway.ledger import alerts, consents
 from gateway.ledger.consents import Consent
 from gateway.ledger.errors import InvalidValue, NotFound
@@ -32,7 +33,7 @@ Record = Mapping[str, Any]
 ENDPOINT = "chat.completions"
 COLUMNS = [
     "id", "time", "origin", "account", "endpoint", "model", "model_role", "messages", "response", "tools",
-    "parameters", "status", "finish_reason", "store", "extra", "skeleton", "conversation",
+    "parameters", "status", "finish_reason", "store", "extra", "skeleton", "conversation", "metadata",
 ]  # fmt: skip
 # What of the recorded parameters makes the same answer again; the rest (stream, n, logprobs) is about its delivery.
 REPEATED = (
@@ -170,14 +171,16 @@ def rights_now(connection: sa.Connection, teacher: ModelSettings) -> Rights:
     return Rights(consents.in_force(connection), frozenset(alerts.barred_accounts(connection)), teacher)
 
 
-def select(lake: Lake, task: Task, rights: Rights, since: datetime | None = None) -> Selection:
-    """Return the task's usable rows, scrubbed and without repeated prompts."""
+def select(
+    lake: Lake, task: Task, rights: Rights, since: datetime | None = None, slices: Sequence[str] = ()
+) -> Selection:
+    """Return the task's usable rows, scrubbed, without repeated prompts, and with the protected slices they are in."""
     version = lake.version()
     wanted = (pc.field("endpoint") == task.endpoint) & (pc.field("skeleton") == task.skeleton)
     if since is not None:
         wanted = wanted & (pc.field("time") >= millisecond(since))
     records = (from_row(row) for row in lake.read(columns=COLUMNS, filter=wanted).to_pylist())
-    kept, left_out = sift(records, rights)
+    kept, left_out = sift(records, rights, slices)
     scrubbed: Counter[str] = Counter()
     rows, repeated = keep_first([scrub(row, scrubbed) for row in kept])
     left_out["duplicate"] = repeated
@@ -185,25 +188,26 @@ def select(lake: Lake, task: Task, rights: Rights, since: datetime | None = None
     return Selection(tuple(rows), counts, dict(scrubbed), version)
 
 
-def sift(records: Iterable[Record], rights: Rights) -> tuple[list[Row], Counter[str]]:
+def sift(records: Iterable[Record], rights: Rights, slices: Sequence[str] = ()) -> tuple[list[Row], Counter[str]]:
     """Return the rows that nothing speaks against, oldest first, and how many each reason kept out."""
     rows: list[Row] = []
     left_out: Counter[str] = Counter()
     for record in records:
         rule = next((rule for rule in RULES if rule.applies(record, rights)), None)
         if rule is None:
-            rows.append(to_row(record))
+            rows.append(to_row(record, slices))
         else:
             left_out[rule.reason] += 1
     return sorted(rows, key=lambda row: (row.time, row.id)), left_out
 
 
-def to_row(record: Record) -> Row:
+def to_row(record: Record, slices: Sequence[str] = ()) -> Row:
     """Return a record as a row; without a known conversation it is one of its own."""
     conversation = (record.get("fingerprint") or {}).get("conversation") or record["id"]
     time = from_rfc3339(record["time"])
     answer = record["response"]["content"]
-    return Row(record["id"], time, record["account"], conversation, request_of(record), answer)
+    members = slices_of(record.get("metadata"), slices)
+    return Row(record["id"], time, record["account"], conversation, request_of(record), answer, members)
 
 
 def request_of(record: Record) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from gateway.ledger.durable import sync_path
 from gateway.ledger.errors import Corrupt, Forbidden
 from gateway.ledger.identifiers import to_rfc3339
 
-FORMAT = "spiritsafe.snapshot/1"
+FORMAT = "spiritsafe.snapshot/2"
 SCHEMA: pa.Schema = pa.schema(
     [
         ("id", pa.string()),
@@ -37,6 +37,7 @@ SCHEMA: pa.Schema = pa.schema(
         ("conversation", pa.string()),
         ("request", pa.string()),
         ("answer", pa.string()),
+        ("slices", pa.list_(pa.string())),
     ]
 )
 
@@ -184,7 +185,8 @@ def _code_digest() -> str:
 
 def _write(path: Path, rows: Sequence[Row]) -> str:
     columns = {
-        name: [getattr(row, name) for row in rows] for name in ("id", "time", "account", "conversation", "answer")
+        name: [getattr(row, name) for row in rows]
+        for name in ("id", "time", "account", "conversation", "answer", "slices")
     }
     columns["request"] = [canonical(row.request).decode() for row in rows]
     pq.write_table(pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA), path)
@@ -193,7 +195,8 @@ def _write(path: Path, rows: Sequence[Row]) -> str:
 
 def _read(path: Path) -> list[Row]:
     table = pq.read_table(path, schema=SCHEMA)
-    return [Row(**{**row, "request": json.loads(row["request"])}) for row in table.to_pylist()]
+    rows = table.to_pylist()
+    return [Row(**{**row, "request": json.loads(row["request"]), "slices": tuple(row["slices"])}) for row in rows]
 
 
 def _settle(building: Path, place: Path) -> None:

@@ -31,14 +31,26 @@ Reason = Literal[
     "policy",
     "stakes",
     "quality_floor",
+    "protected",
 ]
 # How near a student came to answering; the nearest one's reason is the reason for the teacher.
-_NEARNESS: tuple[Reason, ...] = ("no_student", "not_task", "unfit", "quality_floor", "too_far", "unhealthy")
+_NEARNESS: tuple[Reason, ...] = (
+    "no_student",
+    "not_task",
+    "unfit",
+    "quality_floor",
+    "protected",
+    "too_far",
+    "unhealthy",
+)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model that may answer. `teacher_prices`: what its teacher costs; `lower_bound`: the gate's, on correctness."""
+    """A model that may answer. `teacher_prices`: what its teacher costs; `lower_bound`: the gate's, on correctness.
+
+    `protected`: the pairs of metadata whose requests stay with the teacher, because the gate has not proven them.
+    """
 
     name: str
     role: Literal["teacher", "student"]
@@ -49,6 +61,7 @@ class Candidate:
     student: Student | None = None
     adequacy: Adequacy | None = None
     lower_bound: float | None = None
+    protected: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def price(self) -> int:
@@ -150,11 +163,18 @@ def _judge(request: RouteRequest, candidate: Candidate, needs: Needs) -> RouteDe
         return RouteDecision(candidate, "unfit")
     if floor is not None and (candidate.lower_bound is None or candidate.lower_bound < floor):
         return RouteDecision(candidate, "quality_floor")
+    if candidate.protected and _is_protected(request.request, candidate.protected):
+        return RouteDecision(candidate, "protected")
     distance = rule.distance_of(request.request)
     if not rule.is_near(distance):
         return RouteDecision(candidate, "too_far", None, distance)
     task = candidate.student.task if candidate.student else None
     return RouteDecision(candidate, "adequate" if candidate.pool.ready else "unhealthy", task, distance)
+
+
+def _is_protected(request: InferenceRequest, protected: frozenset[tuple[str, str]]) -> bool:
+    metadata = request.subject.get("metadata")
+    return isinstance(metadata, dict) and not protected.isdisjoint(metadata.items())
 
 
 @dataclass(frozen=True)
@@ -249,7 +269,16 @@ def _student_candidate(student: Student, settings: Settings, fleet: Fleet, files
     rule = files.of(student) if student.state == "promoted" else None
     # Its task's tools and format are part of the skeleton, so they are what it has learnt.
     able = Capabilities(student.context_length)
-    return Candidate(student.reference, "student", pool, prices, teacher, able, student, rule, bound)
+    return Candidate(
+        student.reference, "student", pool, prices, teacher, able, student, rule, bound, _protected(student)
+    )
+
+
+def _protected(student: Student) -> frozenset[tuple[str, str]]:
+    """Return the slices, `KEY=VALUE` each, that the gate left with the teacher."""
+    slices = (student.gate or {}).get("slices", ())
+    pairs = (entry["slice"].partition("=") for entry in slices if entry["stays_with_teacher"])
+    return frozenset((key, value) for key, _, value in pairs)
 
 
 def in_scope(candidate: Candidate, models: Models) -> bool:

@@ -168,6 +168,15 @@ def record_gate(
     )
 
 
+def record_undecided(connection: sa.Connection, reference: str, gate: dict[str, Any], actor: str) -> Student:
+    """Write the report of a test that ended without a verdict: the student stays `trained`, the test is spent."""
+    student = get(connection, reference)
+    if student.state != "trained":
+        raise Forbidden(f"{reference} is {student.state}: the gate decides once, train a new version instead")
+    audit.record(connection, actor, "student.undecided", student.reference, verdict=gate.get("verdict"))
+    return _update(connection, student, gate=gate)
+
+
 def promote(connection: sa.Connection, reference: str, operator: str, note: str = "") -> Student:
     """Let `auto` use a candidate; the task's promoted student, if any, retires. `Forbidden` for any other state."""
     student = get(connection, reference)

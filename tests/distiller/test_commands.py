@@ -12,11 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
 from distiller.commands import distill
-from distiller.gate import Rule
+from distiller.fixed_rules import Asked
 from distiller.launch import Recipe, Workshop, train
 from distiller.snapshot import freeze
 from gateway.ledger import alerts, audit, consents, erasing, operators, registry
@@ -28,6 +29,7 @@ from tests.distiller import scripted_training
 from tests.distiller.house import House, label, record, records, tickets
 from tests.fakes import Received, Script, chat_answer, fake_vllm, usage
 
+GERMAN = ("mein wiki ist seit Montag nicht erreichbar", "der Umzug auf den neuen Server ist gescheitert")
 SIZES = ("--calibration-rows", "40", "--least-train-rows", "60")
 
 
@@ -147,6 +149,27 @@ def test_training_keeps_what_routing_and_the_gate_need(desk: Desk) -> None:
     assert distance.distance("Write a sonnet about the moon in winter.") > distance.threshold
 
 
+def test_the_gates_rule_is_fixed_by_the_first_student(desk: Desk) -> None:
+    """A later student of the same rows takes over what was fixed, and another margin is refused before it trains."""
+    digest = desk.approved()
+    desk.json("train", digest, "--name", "tickets", "--margin", "0.03", "--attempts", "2")
+    refused = desk("train", digest, "--name", "tickets", "--margin", "0.1")
+    assert "--margin 0.1 is not the 0.03 that was fixed" in refused.stderr
+    later = desk.json("train", digest, "--name", "tickets")["training"]
+    assert (later["gate_margin"], later["gate_attempts"]) == (0.03, 2)
+
+
+def test_protected_slices_are_frozen_with_the_rows(desk: Desk) -> None:
+    """`--slice` marks the rows that are in it, and the gate's rule takes it over; other metadata is not kept."""
+    desk.house.log([record(5000 + i, text, metadata={"language": "de", "who": "x"}) for i, text in enumerate(GERMAN)])
+    example = ("--task", "tickets", "--like", "r00000", "--requested-by", "ada", "--slice", "language=de")
+    digest = desk.json("select", *example, "--gate-rows", "50", *SIZES)["hash"]
+    rows = pq.read_table(desk.settings.data_dir / "snapshots" / digest / "gate.parquet")["slices"].to_pylist()
+    assert [row for row in rows if row] == [["language=de"]] * len(GERMAN)
+    desk.json("approve", digest, "--operator", "bo")
+    assert desk.json("train", digest, "--name", "tickets")["training"]["gate_slices"] == ["language=de"]
+
+
 def test_the_untrained_baseline_is_a_student_like_any_other(desk: Desk) -> None:
     """`--untrained` registers a student that says so and has no losses; the next training is the next version."""
     digest = desk.approved()
@@ -198,7 +221,7 @@ def test_a_withdrawal_during_the_training_still_counts(desk: Desk) -> None:
                 consents.withdraw(connection, "shop", "test")
 
     with pytest.raises(Forbidden, match="withdrew consent"):
-        train(Workshop(desk.settings, desk.house.database, "test", withdraw), digest, "tickets", Recipe(), Rule())
+        train(Workshop(desk.settings, desk.house.database, "test", withdraw), digest, "tickets", Recipe(), Asked())
     assert desk.students_left() == []
     with desk.house.database.read() as connection:
         assert registry.every(connection) == []

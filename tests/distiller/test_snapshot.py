@@ -72,7 +72,7 @@ def test_says_whose_rows_by_which_right(snapshot: Frozen) -> None:
 def test_the_files_have_the_columns_that_training_reads(snapshot: Frozen) -> None:
     """Each file has the agreed columns; `request` is a chat.completions body with its messages and output format."""
     table = pq.read_table(snapshot.path / "train.parquet")
-    assert table.column_names == ["id", "time", "account", "conversation", "request", "answer"]
+    assert table.column_names == ["id", "time", "account", "conversation", "request", "answer", "slices"]
     request = json.loads(table["request"][0].as_py())
     assert set(request) == {"messages", "temperature", "max_tokens", "structured_outputs"}
 

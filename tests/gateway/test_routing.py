@@ -110,6 +110,19 @@ def test_every_other_request_goes_to_the_teacher_with_its_reason(distance_file: 
     assert reason(models, RouteRequest(near, Preferences(high_stakes=True))) == ("teacher", "stakes")
 
 
+def test_a_protected_slice_stays_with_the_teacher(distance_file: Path) -> None:
+    """Requests whose metadata say that they are in a slice that the gate did not prove are the teacher's."""
+    slices = [
+        {"slice": "language=de", "stays_with_teacher": True},
+        {"slice": "language=fr", "stays_with_teacher": False},
+    ]
+    models = catalogue(student(distance_file, gate={"lower_bound": 0.9, "slices": slices}))
+    for language, expected in (("de", ("teacher", "protected")), ("fr", ("fruit@1", "adequate"))):
+        wanted = request("Which colour has a fresh plum?", metadata={"language": language})
+        assert reason(models, RouteRequest(wanted)) == expected
+    assert reason(models, RouteRequest(request("Which colour has a fresh plum?"))) == ("fruit@1", "adequate")
+
+
 @pytest.mark.parametrize("broken", [{"url": None}, {"adequacy": None}, {"adequacy": "/nowhere/distance.npz"}])
 def test_a_student_that_is_not_ready_answers_nothing(distance_file: Path, broken: dict[str, Any]) -> None:
     """Without an address or a readable distance the teacher answers, and the reason says why."""
