@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,18 +13,21 @@ from distiller import trial
 from distiller.evaluation import read_answers
 from distiller.fixed_rules import METRICS, Asked
 from distiller.gate import ALPHA, MARGIN, Metric
-from distiller.launch import Recipe, Workshop, check_rights
+from distiller.launch import Recipe, Workshop
 from distiller.launch import train as train_student
+from distiller.lineage import traces
 from distiller.progress import Progress
+from distiller.proposing import Wanted, in_words, propose
 from distiller.publish import publish as publish_student
-from distiller.selection import WORDS, rights_now, select, task_like
+from distiller.retraining import retrain
+from distiller.selection import MOST_PER_ACCOUNT, task_like
 from distiller.slices import checked
-from distiller.snapshot import Frozen, freeze, read_manifest, verify
-from distiller.splitting import Sizes, split
+from distiller.snapshot import read_manifest, verify
+from distiller.splitting import Sizes
 from gateway.command import Context, standard_options
-from gateway.ledger import erasures, marks, operators, registry, snapshots
+from gateway.ledger import erasures, marks, operators, registry, retirements, snapshots
 from gateway.ledger.approvals import Approval
-from gateway.ledger.errors import Forbidden, InvalidValue, NotFound
+from gateway.ledger.errors import InvalidValue, NotFound
 from gateway.ledger.identifiers import from_rfc3339, to_rfc3339
 from gateway.ledger.lake import Lake
 from gateway.ledger.snapshots import Snapshot
@@ -46,6 +48,8 @@ def distill() -> None:
 @click.option("--requested-by", metavar="OPERATOR", help="Who asks for it, and may not approve it [the system user].")
 @click.option("--since", metavar="TIME", help="Only requests since then, such as 2026-11-24T00:00:00Z.")
 @click.option("--slice", "slices", multiple=True, metavar="KEY=VALUE", help="Protect the requests with that metadata.")
+@click.option("--most-per-account", type=click.IntRange(min=1), default=MOST_PER_ACCOUNT, show_default=True)
+@click.option("--new-evaluation", is_flag=True, help="Freeze newer evaluation rows instead of the task's former ones.")
 @click.option("--gate-rows", type=click.IntRange(min=1), default=SIZES.gate, show_default=True)
 @click.option("--calibration-rows", type=click.IntRange(min=20), default=SIZES.calibration, show_default=True)
 @click.option("--least-train-rows", type=click.IntRange(min=20), default=SIZES.least_train, show_default=True)
@@ -56,33 +60,20 @@ def select_rows(
     requested_by: str | None,
     since: str | None,
     slices: tuple[str, ...],
+    most_per_account: int,
+    new_evaluation: bool,
     gate_rows: int,
     calibration_rows: int,
     least_train_rows: int,
 ) -> None:
     """Freeze the rows of one task that may train a student, and propose them for approval."""
+    _moment(since)
     sizes = Sizes(gate_rows, calibration_rows, least_train_rows)
-    moment, protected = _moment(since), checked(slices)
-    lake = Lake.of(context.settings)
-    chosen = task_like(lake, context.settings, task, like)
+    chosen = task_like(Lake.of(context.settings), context.settings, task, like)
     with context.database.read() as connection:
         requester = _operator(connection, requested_by) if requested_by else context.actor
-        rights = rights_now(connection, chosen.teacher)
-    selection = select(lake, chosen, rights, moment, protected)
-    settings = {**vars(sizes), "since": since, "slices": list(protected)}
-    try:
-        splits = split(selection.rows, sizes)
-    except InvalidValue as error:
-        raise InvalidValue(f"{error}. Left out: {_in_words(selection.left_out)}") from error
-    frozen = freeze(context.settings.data_dir / "snapshots", chosen, selection, splits, rights, settings)
-    try:
-        with context.database.write() as connection:
-            check_rights(connection, frozen)  # a withdrawal since the rights were read still counts
-            snapshot = snapshots.propose(connection, _proposal(frozen, requester))
-    except Forbidden:
-        _discard(context, frozen)
-        raise
-    _tell(context, snapshot)
+    wanted = Wanted(requester, since, checked(slices), sizes, most_per_account, new_evaluation=new_evaluation)
+    _tell(context, propose(context.settings, context.database, chosen, wanted, context.say))
 
 
 @distill.command("list")
@@ -105,7 +96,8 @@ def show(context: Context, digest: str, with_rows: bool) -> None:
         snapshot = snapshots.get(connection, student.snapshot if student is not None else digest)
         approval = dict(_approvals(connection)).get(snapshot.hash)
         made = [row.reference for row in registry.every(connection) if row.snapshot == snapshot.hash]
-        lost = [_loss(mark, erasure) for mark, erasure in marks.of(connection, "snapshot", snapshot.hash)]
+        days = context.settings.distiller.withdrawn_days
+        lost = [_loss(mark, erasure, days) for mark, erasure in marks.of(connection, "snapshot", snapshot.hash)]
     # One that lost rows is shown as it was approved, by ids and hashes; its marks say what it lost.
     path = Path(snapshot.path)
     manifest = read_manifest(path, snapshot.hash) if lost else verify(path, snapshot.hash).manifest
@@ -117,6 +109,22 @@ def show(context: Context, digest: str, with_rows: bool) -> None:
     context.emit_one(
         _row(snapshot, approval) | {"students": made, "marks": lost} | {name: manifest[name] for name in names}
     )
+
+
+@distill.command("lineage")
+@standard_options
+@click.argument("subject", metavar="REQUEST_ID|ACCOUNT|STUDENT")
+def show_lineage(context: Context, subject: str) -> None:
+    """Show which students learnt from a request or an account, or which rows a student (NAME@VERSION) learnt from."""
+    with context.database.read() as connection:
+        student = registry.find(connection, subject) if "@" in subject else None
+        if student is None:
+            context.emit((trace.as_row() for trace in traces(connection, subject)), ("snapshot", "rows", "students"))
+            return
+        snapshot = snapshots.get(connection, student.snapshot)
+    parts = read_manifest(Path(snapshot.path), snapshot.hash)["splits"].items()
+    rows = ((name, row, sha) for name, part in parts for row, sha in part["rows"])
+    context.emit({"split": name, "id": row, "sha256": sha, "snapshot": snapshot.hash} for name, row, sha in rows)
 
 
 @distill.command("approve")
@@ -170,6 +178,31 @@ def train(
     context.emit_one(_student(student))
 
 
+@distill.command("retrain")
+@standard_options
+@click.argument("reference", metavar="STUDENT")
+@click.option("--without", "without", required=True, multiple=True, metavar="ACCOUNT", help="Whose rows to leave out.")
+@click.option("--requested-by", metavar="OPERATOR", help="Who asks for it, and may not approve it [the system user].")
+@click.option("--teacher-path", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Its weights.")
+def retrain_student(
+    context: Context, reference: str, without: tuple[str, ...], requested_by: str | None, teacher_path: Path | None
+) -> None:
+    """Make a student's successor without some accounts: propose its rows first, train it once they are approved."""
+    with context.database.read() as connection:
+        requester = _operator(connection, requested_by) if requested_by else context.actor
+    progress = Progress(f"Training the successor of {reference}")
+    workshop = Workshop(context.settings, context.database, context.actor, progress.show, teacher_path)
+    step = retrain(workshop, reference, without, requester, context.say)
+    if step.student is None:
+        _tell(context, step.snapshot)
+        context.say("Then run this command again: it trains once the snapshot is approved.")
+        return
+    context.say(
+        f"{step.student.reference} is registered: `spiritsafe distill evaluate` it; promoting it retires the old."
+    )
+    context.emit_one(_student(step.student))
+
+
 @distill.command("evaluate")
 @standard_options
 @click.argument("reference", metavar="STUDENT")
@@ -219,36 +252,12 @@ def _operator(connection: sa.Connection, name: str) -> str:
     return name
 
 
-def _proposal(frozen: Frozen, requester: str) -> Snapshot:
-    manifest = frozen.manifest
-    return snapshots.new(
-        frozen.hash,
-        manifest["task"],
-        manifest["endpoint"],
-        manifest["skeleton"],
-        str(frozen.path),
-        requester,
-        frozen.report,
-    )
-
-
-def _discard(context: Context, frozen: Frozen) -> None:
-    """Remove a folder that nobody proposed; one that was proposed earlier is the withdrawal's to take care of."""
-    with context.database.read() as connection:
-        proposed = any(snapshot.hash == frozen.hash for snapshot, _ in snapshots.every(connection))
-    if not proposed:
-        shutil.rmtree(frozen.path)
-
-
 def _tell(context: Context, snapshot: Snapshot) -> None:
     rows = ", ".join(f"{count} {name}" for name, count in snapshot.report["rows"].items())
-    context.say(f"Frozen: {rows}. Left out: {_in_words(snapshot.report['left_out'])}.")
-    context.say(f"Next, by another person: spiritsafe distill approve {snapshot.hash[:12]} --operator NAME")
+    context.say(f"Frozen: {rows}. Left out: {in_words(snapshot.report['left_out'])}.")
+    who = "another person" if snapshot.needed == 1 else f"{snapshot.needed} other persons"
+    context.say(f"Next, by {who}: spiritsafe distill approve {snapshot.hash[:12]} --operator NAME")
     context.emit_one(vars(snapshot))
-
-
-def _in_words(left_out: dict[str, int]) -> str:
-    return "; ".join(f"{count} because {WORDS[reason]}" for reason, count in left_out.items()) or "nothing"
 
 
 def _approvals(connection: sa.Connection) -> list[tuple[str, Approval]]:
@@ -267,8 +276,11 @@ def _row(snapshot: Snapshot, approval: Approval | None) -> dict[str, Any]:
     }
 
 
-def _loss(mark: marks.Mark, erasure: erasures.Erasure) -> dict[str, Any]:
-    return {"erasure": erasure.id, "kind": erasure.kind, "rows": mark.rows, "begun": to_rfc3339(erasure.begun)}
+def _loss(mark: marks.Mark, erasure: erasures.Erasure, days: int) -> dict[str, Any]:
+    """What a snapshot lost: it can't be made again, and its students retire by that date."""
+    retire_by = to_rfc3339(retirements.retire_by(erasure, days))
+    begun = to_rfc3339(erasure.begun)
+    return {"erasure": erasure.id, "kind": erasure.kind, "rows": mark.rows, "begun": begun, "retire_by": retire_by}
 
 
 def _student(student: registry.Student) -> dict[str, Any]:

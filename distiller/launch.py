@@ -81,7 +81,7 @@ def train(workshop: Workshop, digest: str, name: str, recipe: Recipe, asked: Ask
     students = settings.data_dir / "students"
     with _alone(students):
         with database.read() as connection:
-            snapshot, approval = _approved(connection, digest)
+            snapshot, approvers = _approved(connection, digest, settings.distiller.approvals)
             frozen = verify(Path(snapshot.path), snapshot.hash)
             check_rights(connection, frozen)
             _check_licence(settings, frozen)
@@ -96,7 +96,7 @@ def train(workshop: Workshop, digest: str, name: str, recipe: Recipe, asked: Ask
             _run_child(workshop, frozen, stage, recipe, target.name)
             distance = _fit_distance(frozen, stage / ADEQUACY_FILE)
             fixed = as_training(rule, evaluation_of(frozen.manifest))
-            training = _summary(stage, recipe, approval, distance) | fixed
+            training = _summary(stage, recipe, approvers, distance) | fixed
             student = _student(settings, snapshot, frozen, name, version, target, training)
             return _register(workshop, frozen, student, stage, target)
         finally:
@@ -139,15 +139,17 @@ def teacher_folder(settings: Settings, name: str) -> Path:
     return settings.base_dir / model.serve.path
 
 
-def _approved(connection: sa.Connection, digest: str) -> tuple[Snapshot, approvals.Approval]:
+def _approved(connection: sa.Connection, digest: str, policy: int) -> tuple[Snapshot, str]:
+    """Return a snapshot with its approvers' names; `Forbidden` while they are fewer than it, or policy now, wants."""
     snapshot = snapshots.get(connection, digest)
-    approval = approvals.find(connection, snapshot.hash)
-    if approval is None:
+    given, needed = approvals.of(connection, snapshot.hash), max(policy, snapshot.needed)
+    if len(given) < needed:
+        has = f"has {len(given)} of {needed} approvals" if given else "is not approved"
         raise Forbidden(
-            f"snapshot {snapshot.hash[:12]} is not approved: somebody other than {snapshot.requested_by} approves "
+            f"snapshot {snapshot.hash[:12]} {has}: somebody other than {snapshot.requested_by} approves "
             f"it with `spiritsafe distill approve {snapshot.hash[:12]} --operator NAME`, or in the console"
         )
-    return snapshot, approval
+    return snapshot, " and ".join(approval.approver for approval in given)
 
 
 @contextmanager
@@ -242,7 +244,7 @@ def _fit_distance(frozen: Frozen, path: Path) -> Distance:
     return distance
 
 
-def _summary(stage: Path, recipe: Recipe, approval: approvals.Approval, distance: Distance) -> dict[str, Any]:
+def _summary(stage: Path, recipe: Recipe, approvers: str, distance: Distance) -> dict[str, Any]:
     """What the registry keeps of the training; the whole curve stays in `training.json` beside the weights."""
     written = json.loads((stage / "training.json").read_text())
     losses = [step["loss"] for step in written.get("curve", [])]
@@ -254,7 +256,7 @@ def _summary(stage: Path, recipe: Recipe, approval: approvals.Approval, distance
         "loss_first": losses[0] if losses else None,
         "loss_last": losses[-1] if losses else None,
         "weights_sha256": written.get("weights_sha256"),
-        "approved_by": approval.approver,
+        "approved_by": approvers,
         "adequacy_threshold": distance.threshold,
     }
 

@@ -6,6 +6,7 @@ A task is one endpoint and prompt skeleton, those of an example request. A row o
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from distiller.deduplication import keep_first
 from distiller.rows import Row
 from distiller.scrubbing import Scrubber
 from distiller.slices import slices_of
-from gateway.ledger import alerts, consents
+from gateway.ledger import alerts, consents, opt_outs
 from gateway.ledger.consents import Consent
 from gateway.ledger.errors import InvalidValue, NotFound
 from gateway.ledger.fingerprint import task_skeleton
@@ -33,7 +34,7 @@ Record = Mapping[str, Any]
 ENDPOINT = "chat.completions"
 COLUMNS = [
     "id", "time", "origin", "account", "endpoint", "model", "model_role", "messages", "response", "tools",
-    "parameters", "status", "finish_reason", "store", "extra", "skeleton", "conversation", "metadata",
+    "parameters", "status", "finish_reason", "store", "extra", "skeleton", "conversation", "metadata", "user",
 ]  # fmt: skip
 # What of the recorded parameters makes the same answer again; the rest (stream, n, logprobs) is about its delivery.
 REPEATED = (
@@ -55,11 +56,17 @@ class Task:
 
 @dataclass(frozen=True)
 class Rights:
-    """Who agreed to training, who is barred from it, and which teacher's answers the task takes."""
+    """Who agreed to training, who is barred from it, and which teacher's answers the task takes.
+
+    `opted_out`: accounts with those of their users who are not to be learnt from. `student_talks`: conversations in
+    which a student has answered.
+    """
 
     consents: Mapping[str, Consent]
     barred: frozenset[str]
     teacher: ModelSettings
+    opted_out: frozenset[tuple[str, str]] = frozenset()
+    student_talks: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -119,7 +126,13 @@ RULES = (
         "the account has an open or confirmed alert",
         lambda record, rights: record["account"] in rights.barred,
     ),
+    Rule("opted_out", "its end user opted out", lambda record, rights: _user(record) in rights.opted_out),
     Rule("not_the_teacher", "answered by a student or by another model", _answered_otherwise),
+    Rule(
+        "student_in_conversation",
+        "a student has answered in the conversation, so its words may be in the prompt",
+        lambda record, rights: _conversation(record) in rights.student_talks,
+    ),
     Rule(
         "licence",
         "the teacher's licence does not allow training on its answers",
@@ -137,9 +150,12 @@ RULES = (
     Rule("incomplete", "the record lacks a part of the request that shapes the answer", _incomplete),
 )
 WORDS = {rule.reason: rule.words for rule in RULES} | {
+    "over_cap": "its account has more rows than one may give",
     "duplicate": "the prompt repeats an earlier one",
-    "straddles": "the conversation goes on into a later split",
+    "contaminated": "it is nearly one of the evaluation rows",
+    "straddles": "its conversation, or one nearly the same, goes on into a later split",
 }
+MOST_PER_ACCOUNT = 10_000
 
 
 def task_like(lake: Lake, settings: Settings, name: str, request_id: str) -> Task:
@@ -168,22 +184,30 @@ def task_like(lake: Lake, settings: Settings, name: str, request_id: str) -> Tas
 
 def rights_now(connection: sa.Connection, teacher: ModelSettings) -> Rights:
     """Read the rights as they stand in this transaction."""
-    return Rights(consents.in_force(connection), frozenset(alerts.barred_accounts(connection)), teacher)
+    barred = frozenset(alerts.barred_accounts(connection))
+    return Rights(consents.in_force(connection), barred, teacher, opt_outs.every(connection))
 
 
 def select(
-    lake: Lake, task: Task, rights: Rights, since: datetime | None = None, slices: Sequence[str] = ()
+    lake: Lake,
+    task: Task,
+    rights: Rights,
+    since: datetime | None = None,
+    slices: Sequence[str] = (),
+    most_per_account: int = MOST_PER_ACCOUNT,
 ) -> Selection:
-    """Return the task's usable rows, scrubbed, without repeated prompts, and with the protected slices they are in."""
+    """Return the task's usable rows, scrubbed, without repeated prompts, at most so many of an account."""
     version = lake.version()
     wanted = (pc.field("endpoint") == task.endpoint) & (pc.field("skeleton") == task.skeleton)
     if since is not None:
         wanted = wanted & (pc.field("time") >= millisecond(since))
-    records = (from_row(row) for row in lake.read(columns=COLUMNS, filter=wanted).to_pylist())
-    kept, left_out = sift(records, rights, slices)
+    records = [from_row(row) for row in lake.read(columns=COLUMNS, filter=wanted).to_pylist()]
+    talks = frozenset(_conversation(record) for record in records if record.get("model_role") == "student")
+    kept, left_out = sift(records, replace(rights, student_talks=talks), slices)
     scrubbed: Counter[str] = Counter()
     rows, repeated = keep_first([scrub(row, scrubbed) for row in kept])
     left_out["duplicate"] = repeated
+    rows, left_out["over_cap"] = capped(rows, most_per_account)
     counts = {reason: count for reason, count in left_out.items() if count}
     return Selection(tuple(rows), counts, dict(scrubbed), version)
 
@@ -195,19 +219,52 @@ def sift(records: Iterable[Record], rights: Rights, slices: Sequence[str] = ()) 
     for record in records:
         rule = next((rule for rule in RULES if rule.applies(record, rights)), None)
         if rule is None:
-            rows.append(to_row(record, slices))
+            rows.append(to_row(record, slices, _reason(record, rights)))
         else:
             left_out[rule.reason] += 1
     return sorted(rows, key=lambda row: (row.time, row.id)), left_out
 
 
-def to_row(record: Record, slices: Sequence[str] = ()) -> Row:
+def capped(rows: Sequence[Row], most: int) -> tuple[list[Row], int]:
+    """Return at most so many rows of each account, and how many were left out.
+
+    Which of an account's stay is drawn by the hash of their ids: neither its newest nor its oldest count for more.
+    """
+    drawn = sorted(rows, key=lambda row: hashlib.sha256(row.id.encode()).digest())
+    counts: Counter[str] = Counter()
+    kept = set()
+    for row in drawn:
+        counts[row.account] += 1
+        if counts[row.account] <= most:
+            kept.add(row.id)
+    return [row for row in rows if row.id in kept], len(rows) - len(kept)
+
+
+def _reason(record: Record, rights: Rights) -> str:
+    """Say by what right a row that no rule speaks against may train."""
+    consent = rights.consents[record["account"]]
+    licence = rights.teacher.licence or "licence not stated"
+    return (
+        f"consent {consent.id} to {consent.purpose}, version {consent.version}, of {consent.granted:%Y-%m-%d}; "
+        f"store: true; answered by {rights.teacher.name} ({licence}); {record['origin']}"
+    )
+
+
+def _user(record: Record) -> tuple[str, str]:
+    return record["account"], str(record.get("user") or "")
+
+
+def _conversation(record: Record) -> str:
+    return str((record.get("fingerprint") or {}).get("conversation") or record["id"])
+
+
+def to_row(record: Record, slices: Sequence[str] = (), reason: str = "") -> Row:
     """Return a record as a row; without a known conversation it is one of its own."""
-    conversation = (record.get("fingerprint") or {}).get("conversation") or record["id"]
+    conversation = _conversation(record)
     time = from_rfc3339(record["time"])
     answer = record["response"]["content"]
     members = slices_of(record.get("metadata"), slices)
-    return Row(record["id"], time, record["account"], conversation, request_of(record), answer, members)
+    return Row(record["id"], time, record["account"], conversation, request_of(record), answer, members, reason)
 
 
 def request_of(record: Record) -> dict[str, Any]:

@@ -8,7 +8,8 @@ import click
 import sqlalchemy as sa
 
 from gateway.command import Context, standard_options
-from gateway.ledger import marks, registry
+from gateway.ledger import marks, registry, retirements
+from gateway.ledger.identifiers import to_rfc3339
 from gateway.settings import ModelSettings
 
 COLUMNS = ("name", "role", "state", "task", "input_price", "output_price", "removed_rows", "urls")
@@ -25,9 +26,10 @@ def list_models(context: Context) -> None:
     """List base models and students; prices are nano-dollars per token."""
     with context.database.read() as connection:
         students = registry.every(connection)
-        removed = {student.reference: _removed(connection, student) for student in students}
+        days = context.settings.distiller.withdrawn_days
+        removed = {student.reference: _removed(connection, student, days) for student in students}
     rows = [_base(model) for model in context.settings.models]
-    rows += [_student(student) | {"removed_rows": removed[student.reference]} for student in students]
+    rows += [_student(student) | removed[student.reference] for student in students]
     context.emit(rows, COLUMNS)
 
 
@@ -55,9 +57,11 @@ def rollback(context: Context, reference: str, operator: str, note: str) -> None
     context.emit_one(_student(student))
 
 
-def _removed(connection: sa.Connection, student: registry.Student) -> int:
-    """Return how many rows that it learnt from were withdrawn or erased since."""
-    return sum(mark.rows for mark, _ in marks.of(connection, "student", student.reference))
+def _removed(connection: sa.Connection, student: registry.Student, days: int) -> dict[str, Any]:
+    """Return how many rows that it learnt from were withdrawn or erased since, and when it retires because of it."""
+    rows = sum(mark.rows for mark, _ in marks.of(connection, "student", student.reference))
+    until = retirements.deadline(connection, student, days)
+    return {"removed_rows": rows, "retire_by": None if until is None else to_rfc3339(until)}
 
 
 def _base(model: ModelSettings) -> dict[str, Any]:

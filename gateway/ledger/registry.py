@@ -1,6 +1,7 @@
 """The registry of students: what was trained, from what, how it was proven, where it is served.
 
 States: `trained` → (gate) → `candidate` or `refused`; `candidate` → (a person) → `promoted`; `promoted` → `retired`.
+Whichever of these is served also retires when rows that it learnt from were withdrawn and its time is over.
 A state never changes the process that serves a student: `up` serves all but `refused` and `retired`.
 """
 
@@ -197,6 +198,15 @@ def rollback(connection: sa.Connection, reference: str, operator: str, note: str
         raise Forbidden(f"{reference} is {student.state}: only a promoted student can be rolled back")
     _record_move(connection, operator, "student.rollback", student, "candidate", note)
     return _update(connection, student, state="candidate", promoted_by=None)
+
+
+def retire(connection: sa.Connection, reference: str, actor: str, reason: str) -> Student:
+    """End a student: nobody serves it any more. `Forbidden` where it has ended already."""
+    student = get(connection, reference)
+    if student.state not in SERVED:
+        raise Forbidden(f"{reference} is {student.state} already")
+    _record_move(connection, actor, "student.retire", student, "retired", reason)
+    return _update(connection, student, state="retired", promoted_by=None)
 
 
 def _record_move(
