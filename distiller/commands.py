@@ -16,6 +16,7 @@ from distiller.gate import ALPHA, MARGIN, Metric
 from distiller.launch import Recipe, Workshop
 from distiller.launch import train as train_student
 from distiller.lineage import traces
+from distiller.opportunities import DAYS, opportunities
 from distiller.progress import Progress
 from distiller.proposing import Wanted, in_words, propose
 from distiller.publish import publish as publish_student
@@ -32,6 +33,10 @@ from gateway.ledger.identifiers import from_rfc3339, to_rfc3339
 from gateway.ledger.lake import Lake
 from gateway.ledger.snapshots import Snapshot
 
+OPPORTUNITY_COLUMNS = (
+    "estimate_a_day", "saved_a_day", "cost_a_day", "requests_a_day", "price_gap", "adequate", "predictable", "usable",
+    "examples",
+)  # fmt: skip
 SIZES = Sizes()
 RECIPE = Recipe()
 
@@ -39,6 +44,20 @@ RECIPE = Recipe()
 @click.group()
 def distill() -> None:
     """Distil students from what may be learnt from: select → approve → train → evaluate → publish."""
+
+
+@distill.command("opportunities")
+@standard_options
+@click.option("--days", type=click.IntRange(1, 400), default=DAYS, show_default=True, help="How far back to look.")
+@click.option("--most", type=click.IntRange(1, 100), default=10, show_default=True, help="How many to show.")
+def show_opportunities(context: Context, days: int, most: int) -> None:
+    """Rank the teacher's traffic by what a student is likely to save; money is nano-dollars a day."""
+    lake = Lake(context.settings.data_dir / "lake" / "traffic")
+    with context.database.read() as connection:
+        found = opportunities(context.settings, connection, lake, days, most)
+    context.emit((one.as_row() for one in found), OPPORTUNITY_COLUMNS)
+    if found and found[0].examples:
+        context.say(f"Next: spiritsafe distill select --task NAME --like {found[0].examples[-1]}")
 
 
 @distill.command("select")
