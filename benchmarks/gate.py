@@ -3,8 +3,9 @@
 Candidates exactly at the margin, which should not pass, at several shares of differing answers and numbers of pairs;
 with Tango's bound, with the bootstrap of conversations whose requests rise and fall together, and on graded scores; and
 five candidates one after the other on the same rows, where any pass is an error. Then how often a student that is
-exactly equal passes. A minute of CPU; prints tables, the last line is one JSON object, and the status is 1 where more
-than 67 of 1,000 at the margin pass.
+exactly equal passes; and what ten looks at a rollout's live pairs say of one that agrees as often as wanted, as little
+as is allowed, and less. Two minutes of CPU; prints tables, the last line is one JSON object, and the status is 1 where
+more than 67 of 1,000 at the margin pass.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from distiller.bootstrap import clustered_lower_bound
 from distiller.gate import POWER, Rule
+from distiller.live_pairs import decide
 from distiller.proportions import pairs_needed, tango_lower_bound
 
 CANDIDATES = 1000
@@ -52,7 +54,18 @@ def main(arguments: list[str] | None = None) -> int:
     rng = np.random.default_rng(options.seed)
     at_margin = list(_shown("at the margin", _errors(rng, options.candidates)))
     equal = list(_shown("exactly equal", _powers(rng, options.candidates)))
-    print(json.dumps({"at_margin": [vars(row) for row in at_margin], "equal": [vars(row) for row in equal]}))
+    rollouts = list(_looked_at(rng, options.candidates))
+    for row in rollouts:
+        print(f"| {row.what} | {row.passed} of {row.of} |")
+    print(
+        json.dumps(
+            {
+                "rollouts": [vars(row) for row in rollouts],
+                "at_margin": [vars(row) for row in at_margin],
+                "equal": [vars(row) for row in equal],
+            }
+        )
+    )
     return int(any(row.passed > MOST * row.of / 1000 for row in at_margin))
 
 
@@ -89,6 +102,20 @@ def _powers(rng: np.random.Generator, candidates: int) -> Iterator[Row]:
             pairs = pairs_needed(margin, ALPHA, POWER, discordance)
             passed = sum(_tango_passes(rng, pairs, margin, discordance, 0.0) for _ in range(candidates))
             yield Row(f"Tango, {margin:.0%} margin, {discordance:.0%} differ", pairs, passed, candidates)
+
+
+def _looked_at(rng: np.random.Generator, candidates: int) -> Iterator[Row]:
+    """Rollouts that a hundred more live pairs are looked at ten times: how many pass, and how many end, at any look."""
+    for truth in (0.95, 0.9, 0.85, 0.75):
+        ends: dict[str, int] = {"passed": 0, "failed": 0, "undecided": 0}
+        for _ in range(candidates):
+            agreed = (rng.random(1000) < truth).tolist()
+            outcomes = (decide(agreed[: 100 * look], 0.95, 0.05, look)[0] for look in range(1, 11))
+            ends[next((outcome for outcome in outcomes if outcome != "undecided"), "undecided")] += 1
+        for outcome in ("passed", "failed"):
+            yield Row(
+                f"rollout, agrees in {truth:.0%} where 90% are the least, {outcome}", 1000, ends[outcome], candidates
+            )
 
 
 @cache

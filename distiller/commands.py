@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from distiller.gate import ALPHA, MARGIN, Metric
 from distiller.launch import Recipe, Workshop
 from distiller.launch import train as train_student
 from distiller.lineage import traces
+from distiller.live_pairs import MOST_AT_ONCE, Watch, look
 from distiller.opportunities import DAYS, opportunities
 from distiller.progress import Progress
 from distiller.proposing import Wanted, in_words, propose
@@ -247,6 +249,24 @@ def evaluate(
     )
     student = trial.evaluate(around, reference, known, trial.Demand(margin, alpha, concurrency))
     context.emit_one(_student(student))
+
+
+@distill.command("watch")
+@standard_options
+@click.argument("reference", metavar="STUDENT")
+@click.option("--most", type=click.IntRange(1, 10_000), default=MOST_AT_ONCE, show_default=True, help="Pairs at once.")
+@click.option("--every", type=click.FloatRange(min=1), help="Look again and again, so many seconds apart [once].")
+def watch(context: Context, reference: str, most: int, every: float | None) -> None:
+    """Compare a rollout's live pairs and take a look; one that is surely worse than before ends by itself."""
+    around = Watch(context.settings, context.database, most)
+    while True:
+        taken = look(around, reference)
+        context.emit_one(vars(taken))
+        if every is None or taken.outcome == "failed":
+            break
+        time.sleep(every)
+    if taken.outcome == "failed":
+        context.say(f"The rollout of {reference} ended: `auto` asks it no more.")
 
 
 @distill.command("publish")

@@ -160,12 +160,24 @@ async def ask_both(rows: Sequence[Row], student: Served, teacher: Served, concur
             async with gate:
                 reply = await _post(session, model, _body(row, rows))
             count()
-            return str(reply["choices"][0]["message"].get("content") or "")
+            return _content(reply)
 
         return tuple(await asyncio.gather(*map(ask, rows)))
 
     async with _session() as session:
         return Answers(*await asyncio.gather(ask_all(student), ask_all(teacher)))
+
+
+async def ask_one(rows: Sequence[Row], model: Served, concurrency: int = 8) -> tuple[str, ...]:
+    """Ask one model every row's request; returns its answers in their order, or raises `EvaluationFailed`."""
+    gate = asyncio.Semaphore(concurrency)
+
+    async def ask(row: Row) -> str:
+        async with gate:
+            return _content(await _post(session, model, _body(row, rows)))
+
+    async with _session() as session:
+        return tuple(await asyncio.gather(*map(ask, rows)))
 
 
 async def measure_speed(rows: Sequence[Row], student: Served, teacher: Served) -> Speed:
@@ -196,6 +208,10 @@ def student_prices(teacher: tuple[int, int], speed: Speed) -> tuple[tuple[int, i
         f"({speed.student[streams]:.0f} against {speed.teacher[streams]:.0f} tokens/s)"
     )
     return prices, basis
+
+
+def _content(reply: Mapping[str, Any]) -> str:
+    return str(reply["choices"][0]["message"].get("content") or "")
 
 
 def _body(row: Row, rows: Sequence[Row]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from distiller.evaluation import (
     Speed,
     ask_both,
     measure_speed,
+    right,
     scores,
     student_prices,
 )
@@ -172,12 +173,17 @@ def _report(rows: Sequence[Row], known: Sequence[str], given: Answers, rule: Rul
     worse = [row.id for row, own, other in zip(rows, student, teacher, strict=True) if other > own]
     talks = [row.conversation for row in rows]
     slices = decide_slices(rule, [row.slices for row in rows], student, teacher, talks)
-    return decide(student, teacher, rule, talks).as_row() | {
-        "slices": [verdict.as_row() for verdict in slices],
-        "measure": measure,
-        "evaluated": to_rfc3339(now()),
-        "got_worse": worse[:EXAMPLES],
-    }
+    return (
+        decide(student, teacher, rule, talks).as_row()
+        | {
+            "slices": [verdict.as_row() for verdict in slices],
+            "agreement": sum(right(given.student, given.teacher))
+            / len(rows),  # what a rollout's live pairs are held to
+            "measure": measure,
+            "evaluated": to_rfc3339(now()),
+            "got_worse": worse[:EXAMPLES],
+        }
+    )
 
 
 def _speed_report(speed: Speed) -> dict[str, Any]:

@@ -172,6 +172,8 @@ DEEDS = {
     "student.refused": "recorded that the gate refused it",
     "student.register": "registered it",
     "student.retire": "retired it",
+    "student.stage": "began the next stage of its rollout",
+    "student.stop_rollout": "ended its rollout",
     "student.undecided": "recorded that the gate had too few pairs for a verdict",
     "student.rollback": "rolled it back",
     "account.contract": "noted what its contract allows",

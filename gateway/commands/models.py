@@ -8,7 +8,7 @@ import click
 import sqlalchemy as sa
 
 from gateway.command import Context, standard_options
-from gateway.ledger import marks, registry, retirements
+from gateway.ledger import marks, registry, retirements, rollouts
 from gateway.ledger.identifiers import to_rfc3339
 from gateway.settings import ModelSettings
 
@@ -50,10 +50,23 @@ def promote(context: Context, reference: str, operator: str, note: str) -> None:
 @click.option("--operator", required=True, help="Whose decision this is.")
 @click.option("--note", default="", help="Why, in a sentence.")
 @standard_options
-def rollback(context: Context, reference: str, operator: str, note: str) -> None:
-    """Take the promoted student out of `auto`; it is a candidate again and its process goes on."""
+def advance(context: Context, reference: str, operator: str, note: str) -> None:
+    """Roll the candidate NAME@VERSION out a stage further: shadow, 1, 10, 50 %, then promotion."""
     with context.database.write() as connection:
-        student = registry.rollback(connection, reference, operator, note)
+        student = rollouts.advance(connection, reference, operator, note)
+    context.emit_one(_student(student))
+
+
+@models.command()
+@click.argument("reference")
+@click.option("--operator", required=True, help="Whose decision this is.")
+@click.option("--note", default="", help="Why, in a sentence.")
+@standard_options
+def rollback(context: Context, reference: str, operator: str, note: str) -> None:
+    """Take the student out of `auto`, promoted or being rolled out; it is a candidate and its process goes on."""
+    with context.database.write() as connection:
+        under_way = rollouts.stage_of(registry.get(connection, reference)) is not None
+        student = (rollouts.stop if under_way else registry.rollback)(connection, reference, operator, note)
     context.emit_one(_student(student))
 
 
@@ -82,6 +95,7 @@ def _student(student: registry.Student) -> dict[str, Any]:
         "name": student.reference,
         "role": "student",
         "state": student.state,
+        "stage": rollouts.stage_of(student),
         "task": student.task,
         "input_price": student.input_price,
         "output_price": student.output_price,

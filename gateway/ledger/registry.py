@@ -44,6 +44,7 @@ table = sa.Table(
     sa.Column("output_price", sa.BigInteger),
     sa.Column("price_basis", sa.String),
     sa.Column("promoted_by", sa.String),
+    sa.Column("rollout", Json),
 )
 
 
@@ -54,6 +55,7 @@ class Student:
     `path`: its folder of weights. `adequacy`: file of the fitted distance and its threshold. `url`: where `up` serves
     it, None while it is not served. `gate`: the gate's report. Prices are nano-dollars per token, set by the gate's
     evaluation with `price_basis` saying how. `training`: settings, seed, and `trained` (false for an untrained one).
+    `rollout`: a candidate's stage (`gateway.ledger.rollouts`).
     """
 
     name: str
@@ -77,6 +79,7 @@ class Student:
     output_price: int | None = None
     price_basis: str | None = None
     promoted_by: str | None = None
+    rollout: dict[str, Any] | None = None
 
     @property
     def reference(self) -> str:
@@ -188,7 +191,7 @@ def promote(connection: sa.Connection, reference: str, operator: str, note: str 
             _update(connection, other, state="retired")
             _record_move(connection, operator, "student.retire", other, "retired", replaced_by=student.reference)
     _record_move(connection, operator, "student.promote", student, "promoted", note)
-    return _update(connection, student, state="promoted", promoted_by=operator)
+    return _update(connection, student, state="promoted", promoted_by=operator, rollout=None)
 
 
 def rollback(connection: sa.Connection, reference: str, operator: str, note: str = "") -> Student:
@@ -207,6 +210,11 @@ def retire(connection: sa.Connection, reference: str, actor: str, reason: str) -
         raise Forbidden(f"{reference} is {student.state} already")
     _record_move(connection, actor, "student.retire", student, "retired", reason)
     return _update(connection, student, state="retired", promoted_by=None)
+
+
+def set_rollout(connection: sa.Connection, student: Student, rollout: dict[str, Any]) -> Student:
+    """Write a candidate's stage; done by `gateway.ledger.rollouts`, which keeps its rules."""
+    return _update(connection, student, rollout=rollout)
 
 
 def _record_move(

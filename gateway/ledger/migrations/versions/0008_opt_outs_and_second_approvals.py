@@ -1,4 +1,4 @@
-"""End users' opt-outs, and several people's approvals of one snapshot."""
+"""End users' opt-outs, several people's approvals of one snapshot, and the stage of a student's rollout."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ down_revision = "0007"
 
 
 def upgrade() -> None:
-    """Add the table `opt_outs`; `approvals` has one row a snapshot and approver."""
+    """Add the table `opt_outs` and `registry.rollout`; `approvals` has one row a snapshot and approver."""
+    op.add_column("registry", sa.Column("rollout", sa.Text))
     op.create_table(
         "opt_outs",
         sa.Column("account", sa.String, sa.ForeignKey("accounts.name"), primary_key=True),
