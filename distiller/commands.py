@@ -71,6 +71,7 @@ def show_opportunities(context: Context, days: int, most: int) -> None:
 @click.option("--slice", "slices", multiple=True, metavar="KEY=VALUE", help="Protect the requests with that metadata.")
 @click.option("--most-per-account", type=click.IntRange(min=1), default=MOST_PER_ACCOUNT, show_default=True)
 @click.option("--new-evaluation", is_flag=True, help="Freeze newer evaluation rows instead of the task's former ones.")
+@click.option("--by-account/--by-time", default=True, show_default=True, help="Evaluate on accounts not learnt from.")
 @click.option("--gate-rows", type=click.IntRange(min=1), default=SIZES.gate, show_default=True)
 @click.option("--calibration-rows", type=click.IntRange(min=20), default=SIZES.calibration, show_default=True)
 @click.option("--least-train-rows", type=click.IntRange(min=20), default=SIZES.least_train, show_default=True)
@@ -83,6 +84,7 @@ def select_rows(
     slices: tuple[str, ...],
     most_per_account: int,
     new_evaluation: bool,
+    by_account: bool,
     gate_rows: int,
     calibration_rows: int,
     least_train_rows: int,
@@ -93,7 +95,7 @@ def select_rows(
     chosen = task_like(Lake.of(context.settings), context.settings, task, like)
     with context.database.read() as connection:
         requester = _operator(connection, requested_by) if requested_by else context.actor
-    wanted = Wanted(requester, since, checked(slices), sizes, most_per_account, new_evaluation=new_evaluation)
+    wanted = Wanted(requester, since, checked(slices), sizes, most_per_account, (), new_evaluation, by_account)
     _tell(context, propose(context.settings, context.database, chosen, wanted, context.say))
 
 

@@ -24,12 +24,13 @@ from gateway.ledger.errors import InvalidValue, LedgerError
 class Earlier:
     """What an earlier snapshot of the task left: its evaluation rows (none: new ones are wanted), and rows' salts.
 
-    `why`: in words, why there are no rows to take over.
+    `held`: accounts that only they are about. `why`: in words, why there are no rows to take over.
     """
 
     evaluation: tuple[Row, ...] = ()
     salts: Mapping[str, str] = field(default_factory=dict)
     why: str = ""
+    held: frozenset[str] = frozenset()
 
 
 def earlier(connection: sa.Connection, task: Task, rights: Rights, slices: Sequence[str], anew: bool) -> Earlier:
@@ -55,7 +56,7 @@ def earlier(connection: sa.Connection, task: Task, rights: Rights, slices: Seque
             f"the task's evaluation rows were frozen with the slices {frozen.manifest['settings'].get('slices', [])}: "
             "name the same with --slice, or freeze newer rows with --new-evaluation"
         )
-    return Earlier(rows, salts)
+    return Earlier(rows, salts, held=frozenset(frozen.manifest["settings"].get("held_out", ())))
 
 
 def _barred(frozen: Frozen, rows: Sequence[Row], task: Task, rights: Rights) -> str:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from distiller.evaluation_sets import Earlier, apart, check_apart, earlier, grouped
+from distiller.held_out import held_out
 from distiller.launch import check_rights
 from distiller.selection import MOST_PER_ACCOUNT, WORDS, Rights, Selection, Task, rights_now, select
 from distiller.snapshot import Frozen, freeze
@@ -23,9 +24,10 @@ from gateway.settings import Settings
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a snapshot is made with; all of it but the requester is in the manifest, so that it can be made again.
+    """What a snapshot is made with; it is in the manifest but for the requester, so that it can be made again.
 
     `without`: accounts whose rows are left out, whatever their rights. `new_evaluation`: freeze newer evaluation rows.
+    `by_account`: evaluate on accounts that nothing is learnt from, where there are enough.
     """
 
     requester: str
@@ -35,6 +37,7 @@ class Wanted:
     most_per_account: int = MOST_PER_ACCOUNT
     without: tuple[str, ...] = ()
     new_evaluation: bool = False
+    by_account: bool = True
 
     def as_settings(self, approvals: int) -> dict[str, Any]:
         """Return what the manifest says of it."""
@@ -44,6 +47,7 @@ class Wanted:
             "slices": list(self.slices),
             "most_per_account": self.most_per_account,
             "without": list(self.without),
+            "by_account": self.by_account,
             "approvals": approvals,
         }
 
@@ -54,7 +58,8 @@ def wanted_by(manifest: Mapping[str, Any], requester: str) -> Wanted:
     sizes = Sizes(**{name: settings[name] for name in asdict(Sizes()) if name in settings})
     slices, without = (tuple(settings.get(name, ())) for name in ("slices", "without"))
     most = settings.get("most_per_account", MOST_PER_ACCOUNT)
-    return Wanted(requester, settings["since"], slices, sizes, most, without)
+    by_account = settings.get("by_account", True)
+    return Wanted(requester, settings["since"], slices, sizes, most, without, by_account=by_account)
 
 
 def propose(settings: Settings, database: Database, task: Task, wanted: Wanted, say: Callable[[str], None]) -> Snapshot:
@@ -71,9 +76,9 @@ def propose(settings: Settings, database: Database, task: Task, wanted: Wanted, 
     selection = replace(
         selection, rows=tuple(replace(row, salt=before.salts.get(row.id, "")) for row in selection.rows)
     )
-    selection, splits = _split(selection, wanted.sizes, before)
-    say(_words(before, splits))
-    stated = wanted.as_settings(settings.distiller.approvals)
+    selection, splits, held = _split(selection, wanted, before)
+    say(_words(before, splits, held))
+    stated = wanted.as_settings(settings.distiller.approvals) | {"held_out": sorted(held)}
     frozen = freeze(settings.data_dir / "snapshots", task, selection, splits, rights, stated)
     try:
         with database.write() as connection:
@@ -93,7 +98,9 @@ def _without(rights: Rights, accounts: tuple[str, ...]) -> Rights:
     return replace(rights, consents={name: row for name, row in rights.consents.items() if name not in accounts})
 
 
-def _split(selection: Selection, sizes: Sizes, before: Earlier) -> tuple[Selection, Splits]:
+def _split(selection: Selection, wanted: Wanted, before: Earlier) -> tuple[Selection, Splits, frozenset[str]]:
+    """Return the selection without what is contaminated, its splits, and the accounts that only the gate is about."""
+    sizes = wanted.sizes
     if before.evaluation and sizes.gate > len(before.evaluation):
         raise InvalidValue(
             f"the task's evaluation rows are frozen, {len(before.evaluation)} of them: ask for no more with "
@@ -101,18 +108,22 @@ def _split(selection: Selection, sizes: Sizes, before: Earlier) -> tuple[Selecti
         )
     rows, contaminated = apart(selection.rows, before.evaluation)
     left_out = selection.left_out | ({"contaminated": contaminated} if contaminated else {})
+    held = before.held
+    if not before.evaluation and wanted.by_account:
+        held = held_out(rows, sizes)
     try:
-        splits = split(rows, sizes, grouped(rows), before.evaluation)
+        splits = split(rows, sizes, grouped(rows), before.evaluation, held)
     except InvalidValue as error:
         raise InvalidValue(f"{error}. Left out: {in_words(left_out)}") from error
     check_apart([*splits.train, *splits.calibration], splits.gate)
-    return replace(selection, rows=tuple(rows), left_out=left_out), splits
+    return replace(selection, rows=tuple(rows), left_out=left_out), splits, held
 
 
-def _words(before: Earlier, splits: Splits) -> str:
+def _words(before: Earlier, splits: Splits, held: frozenset[str]) -> str:
     if before.evaluation:
         return f"The task's {len(splits.gate)} evaluation rows are those frozen before; only older rows train."
-    return f"{len(splits.gate)} evaluation rows are frozen anew: {before.why}."
+    about = f" They are about {len(held)} accounts that nothing is learnt from." if held else ""
+    return f"{len(splits.gate)} evaluation rows are frozen anew: {before.why}.{about}"
 
 
 def _row(frozen: Frozen, requester: str) -> Snapshot:

@@ -153,6 +153,7 @@ WORDS = {rule.reason: rule.words for rule in RULES} | {
     "over_cap": "its account has more rows than one may give",
     "duplicate": "the prompt repeats an earlier one",
     "contaminated": "it is nearly one of the evaluation rows",
+    "held_out": "its account is one that only the evaluation is about",
     "straddles": "its conversation, or one nearly the same, goes on into a later split",
 }
 MOST_PER_ACCOUNT = 10_000

@@ -153,6 +153,7 @@ def _manifest(
 ) -> dict[str, Any]:
     rows = [row for part in splits.named().values() for row in part]
     accounts = sorted({row.account for row in rows})
+    cut = {"straddles": splits.straddling, "held_out": splits.held_out}
     teacher = task.teacher
     return {
         "format": FORMAT,
@@ -168,7 +169,7 @@ def _manifest(
         "splits": {name: _split(name, part, files[name]) for name, part in splits.named().items()},
         "report": {
             "rows": {name: len(part) for name, part in splits.named().items()},
-            "left_out": selection.left_out | ({"straddles": splits.straddling} if splits.straddling else {}),
+            "left_out": selection.left_out | {reason: count for reason, count in cut.items() if count},
             "accounts": {account: sum(row.account == account for row in rows) for account in accounts},
             "scrubbed": selection.scrubbed,
             "approvals": settings.get("approvals", 1),

@@ -7,7 +7,7 @@ older than every row of the next: a row of an old conversation that is as new as
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -28,12 +28,13 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Splits:
-    """The three parts, each oldest first, and how many rows were left out because their conversation straddles."""
+    """The three parts, each oldest first; rows left out as their group straddles, or their account is held out."""
 
     train: tuple[Row, ...]
     calibration: tuple[Row, ...]
     gate: tuple[Row, ...]
     straddling: int
+    held_out: int = 0
 
     def named(self) -> dict[str, tuple[Row, ...]]:
         """Return the parts by name, in time's order."""
@@ -41,23 +42,32 @@ class Splits:
 
 
 def split(
-    rows: Sequence[Row], sizes: Sizes, together: Mapping[str, str] | None = None, evaluation: Sequence[Row] = ()
+    rows: Sequence[Row],
+    sizes: Sizes,
+    together: Mapping[str, str] | None = None,
+    evaluation: Sequence[Row] = (),
+    held: Set[str] = frozenset(),
 ) -> Splits:
     """Cut the rows; `InvalidValue` with the remedy when there are too few.
 
     `together` names, by row id, groups that stay in one split (else conversations do). `evaluation`: the gate's rows,
-    where they were frozen earlier and are none of `rows`.
+    where they were frozen earlier and are none of `rows`. `held`: accounts that only the gate is about.
     """
-    conversations = _grouped(rows, together or {row.id: row.conversation for row in rows})
+    names = together or {row.id: row.conversation for row in rows}
+    theirs, others = ([row for row in rows if (row.account in held) is is_held] for is_held in (True, False))
+    conversations = _grouped(others, names)
     gate, begin = tuple(evaluation), min((row.time for row in evaluation), default=None)
     if not evaluation:
-        gate, begin = _newest(conversations, sizes.gate, None)
+        gate, begin = _newest(_grouped(theirs, names) if held else conversations, sizes.gate, None)
+    asked = {names[row.id] for row in gate if row.id in names}
+    conversations = [talk for talk in conversations if names[talk[0].id] not in asked]
     calibration, begin_calibration = _newest(conversations, sizes.calibration, begin)
     train, _ = _newest(conversations, len(rows), begin_calibration)
     if len(train) < sizes.least_train or len(calibration) < sizes.calibration or len(gate) < sizes.gate:
         raise InvalidValue(_too_few(len(rows), sizes))
-    cut = len(train) + len(calibration) + (0 if evaluation else len(gate))
-    return Splits(train, calibration, gate, len(rows) - cut)
+    spare = len(theirs) - (len(gate) if held and not evaluation else 0)
+    learnt = len(train) + len(calibration) + (0 if held or evaluation else len(gate))
+    return Splits(train, calibration, gate, len(others) - learnt, spare)
 
 
 def _grouped(rows: Sequence[Row], together: Mapping[str, str]) -> list[list[Row]]:

@@ -212,6 +212,7 @@ LEFT_OUT = {
     "duplicate": "repeats an earlier prompt",
     "over_cap": "its account has more rows than one may give",
     "contaminated": "nearly one of the evaluation rows",
+    "held_out": "its account is one that only the evaluation is about",
     "straddles": "it, or one nearly the same, goes on into a later split",
 }
 
