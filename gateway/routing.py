@@ -206,15 +206,18 @@ class Catalogue:
     teacher: Candidate
 
     def automatic(self, models: Models = None, *, diverted: bool = False) -> list[Candidate]:
-        """Return the candidates of `auto` among the key's `models`: promoted students, the teacher, and other teachers.
+        """Return the candidates of `auto` among the key's `models`: students, the teacher, and other teachers.
 
-        `ModelNotFound` where the teacher is not among them, because `auto` promises an answer and falls back to it. A
-        diversion reaches every student: a scope is no way around it.
+        Students are those that are promoted or have a share of a rollout. `ModelNotFound` where the teacher is not
+        among them, because `auto` promises an answer and falls back to it. A diversion reaches every promoted student:
+        a scope is no way around it.
         """
         if not self.has_automatic(models):
             raise ModelNotFound(AUTO)
         # A rollout has its share of what asked for a model, and nothing of what policy diverts.
-        students = self._promoted(None) if diverted else [c for c in self.students if _answers(c) and in_scope(c, models)]
+        students = (
+            self._promoted(None) if diverted else [c for c in self.students if _answers(c) and in_scope(c, models)]
+        )
         others = [
             c for c in self.base.values() if c.role == "teacher" and c is not self.teacher and in_scope(c, models)
         ]

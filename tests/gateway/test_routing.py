@@ -134,6 +134,7 @@ def test_a_rollout_gets_its_share_and_the_incumbent_the_rest(distance_file: Path
         assert (decision.candidate.name, decision.reason) == (alone, "adequate" if draw < 0.1 else "rollout")
         both = catalogue(student(distance_file), staged)
         assert router.choose(near, both.automatic()).candidate.name == beside
+        assert [c.name for c in both.automatic(diverted=True)] == ["fruit@1", "teacher"]
 
 
 def test_a_shadow_gets_nothing(distance_file: Path) -> None:
