@@ -54,7 +54,7 @@ def distill() -> None:
 @click.option("--most", type=click.IntRange(1, 100), default=10, show_default=True, help="How many to show.")
 def show_opportunities(context: Context, days: int, most: int) -> None:
     """Rank the teacher's traffic by what a student is likely to save; money is nano-dollars a day."""
-    lake = Lake(context.settings.data_dir / "lake" / "traffic")
+    lake = Lake.of(context.settings)
     with context.database.read() as connection:
         found = opportunities(context.settings, connection, lake, days, most)
     context.emit((one.as_row() for one in found), OPPORTUNITY_COLUMNS)

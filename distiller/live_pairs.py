@@ -132,7 +132,7 @@ def _unseen(watch: Watch, student: Student, seen: set[str]) -> list[Row]:
     wanted = (pc.field("skeleton") == student.skeleton) & (pc.field("endpoint") == student.endpoint)
     wanted = wanted & (pc.field("model") == model) & (pc.field("time") >= millisecond(begun))
     wanted = wanted & (pc.field("status") == 200)
-    table = Lake(watch.settings.data_dir / "lake" / "traffic").read([*COLUMNS, "route"], wanted)
+    table = Lake.of(watch.settings).read([*COLUMNS, "route"], wanted)
     distance = Distance.load(Path(str(student.adequacy)))
     found: list[Row] = []
     for stored in table.sort_by([("time", "descending")]).to_pylist():
