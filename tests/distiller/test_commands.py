@@ -345,7 +345,7 @@ def test_evaluation_rows_are_frozen_for_the_task(desk: Desk) -> None:
 def test_a_withdrawal_ends_the_evaluation_rows(desk: Desk) -> None:
     """Rows that may not be used are not taken over: new ones are frozen, and why is said."""
     desk.select()
-    erasing.withdraw(Surroundings(desk.settings.data_dir, desk.house.database, lambda: None, 0.0, 0.0), "shop", "test")
+    erasing.withdraw(Surroundings(desk.settings, desk.house.database, lambda: None, 0.0, 0.0), "shop", "test")
     with desk.house.database.write() as connection:
         consents.grant(connection, "shop", "test", time=BEGIN - timedelta(days=1))
     example = ("--task", "tickets", "--like", "r00000", "--requested-by", "ada", "--gate-rows", "50", *SIZES)

@@ -29,7 +29,7 @@ def desk(tmp_path: Path) -> Desk:
 
 
 def withdraw(desk: Desk) -> None:
-    around = Surroundings(desk.settings.data_dir, desk.house.database, lambda: None, 0.0, 0.0)
+    around = Surroundings(desk.settings, desk.house.database, lambda: None, 0.0, 0.0)
     erasing.withdraw(around, "other", "test")
 
 
