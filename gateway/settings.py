@@ -233,10 +233,15 @@ class VllmSettings:
 
 @dataclass(frozen=True)
 class DistillerSettings:
-    """`[distiller]`: training happens in its own environment."""
+    """`[distiller]`: training happens in its own environment. `approvals`: how many persons must approve a snapshot.
+
+    `withdrawn_days`: how long a student may answer that learnt from rows which were withdrawn or erased since.
+    """
 
     python: str = ".venv-distiller/bin/python"
     threads: int = 2
+    approvals: int = 1
+    withdrawn_days: int = 30
 
 
 @dataclass(frozen=True)
@@ -526,6 +531,10 @@ def _check_ranges(settings: Settings, place: _Place) -> None:
         raise place.error(
             "gateway", "workers", f"is {settings.gateway.workers}; at most {MOST_WORKERS} share a machine"
         )
+    if settings.distiller.approvals < 1:
+        raise place.error("distiller", "approvals", "is below 1; somebody other than the requester always approves")
+    if settings.distiller.withdrawn_days < 0:
+        raise place.error("distiller", "withdrawn_days", "is below 0; 0 retires students with the next maintenance")
     bounds = [("gateway", settings.gateway.max_in_flight)]
     bounds += [(f"models#{number}", model.max_in_flight) for number, model in enumerate(settings.models, 1)]
     for section, bound in bounds:

@@ -92,7 +92,8 @@ def verify(context: Context, numbers_only: bool) -> None:
 def maintain(context: Context) -> None:
     """Do what each night asks for: go on with erasures, remove what is over age, put files in order."""
     around = surroundings(context, quiet_s(context.settings))
-    for report in maintain_traffic(context.settings, nightly(context.settings, around)):
+    steps = nightly(context.settings, around, context.settings.distiller.withdrawn_days)
+    for report in maintain_traffic(context.settings, steps):
         context.emit([vars(report)])
 
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from gateway.ledger import erasing, erasures, holds, retention
+from gateway.ledger import erasing, erasures, holds, retention, retirements
 from gateway.ledger.configuration import Place, RetentionSettings
 from gateway.ledger.erasing import Surroundings, Unfinished
 from gateway.ledger.errors import Forbidden
@@ -52,10 +52,14 @@ def maintain(settings: Place, steps: Sequence[Step] | None = None) -> Iterator[S
         yield StepReport(step.name, files, round(time.monotonic() - started, 3))
 
 
-def nightly(settings: RetentionSettings, around: Surroundings) -> tuple[Step, ...]:
-    """Return all steps of a night: what may not stay goes first, so that it is not merged and ordered before."""
+def nightly(settings: RetentionSettings, around: Surroundings, withdrawn_days: int) -> tuple[Step, ...]:
+    """Return all steps of a night: what may not stay goes first, so that it is not merged and ordered before.
+
+    `withdrawn_days`: how long a student may answer that learnt from rows which were withdrawn or erased since.
+    """
     return (
         Step("erasures", lambda _place: _go_on_erasing(around)),
+        Step("withdrawn students", lambda _place: _retire(around, withdrawn_days)),
         Step("retention", lambda _place: retention.apply(settings, around.database).files),
         *STEPS,
     )
@@ -71,6 +75,13 @@ def _go_on_erasing(around: Surroundings) -> int:
             (erasing.erase if row.kind == "erasure" else erasing.withdraw)(around, row.account, row.actor)
         except (Unfinished, Forbidden) as error:
             logger.warning("%s %s is left for the next night: %s", row.kind, row.id, error)
+    return 0
+
+
+def _retire(around: Surroundings, days: int) -> int:
+    with around.database.write() as connection:
+        for reference in retirements.retire_due(connection, days, "maintenance"):
+            logger.warning("%s is retired: rows that it learnt from were withdrawn or erased", reference)
     return 0
 
 

@@ -489,11 +489,11 @@ def test_the_night_goes_on_with_what_stopped(
     with around.database.write() as connection:
         holds.place(connection, "app", "mara", "case 7")
         rows = len(audit.recent(connection))
-    assert len(list(maintain(settings, nightly(settings, around)))) == 5
+    assert len(list(maintain(settings, nightly(settings, around, 30)))) == 6
     with around.database.write() as connection:
         assert len(audit.recent(connection)) == rows
         holds.release(connection, "app", "mara")
-    assert len(list(maintain(settings, nightly(settings, around)))) == 5
+    assert len(list(maintain(settings, nightly(settings, around, 30)))) == 6
     assert _where(settings, "PROJECT HERON") == set()
     with around.database.read() as connection:
         assert [row.finished is None for row in erasures.every(connection)] == [False]
