@@ -132,6 +132,7 @@ def test_maintain_tells_what_each_step_did(cli: Cli) -> None:
     rows = cli.rows("traffic", "maintain")
     assert [(row["step"], row["files"]) for row in rows] == [
         ("erasures", 0),
+        ("withdrawn students", 0),
         ("retention", 0),
         ("compact", 2),
         ("order", 0),

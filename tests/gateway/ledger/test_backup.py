@@ -28,6 +28,7 @@ from gateway.ledger import (
     limits,
     marks,
     opt_outs,
+    policies,
     registry,
     retention,
     secret,
@@ -70,6 +71,8 @@ def furnish(database: Database, settings: Settings) -> None:
         retention.assign(connection, "app", "teacher", 7, None, "mara")
         holds.place(connection, "app", "mara", "case 7")
         opt_outs.put(connection, "app", "leaver", "mara")
+        policies.create(connection, "strip-high", "strip", "mara", "no log-probabilities in bulk")
+        alerts.appeal(connection, alert.id, "mara", "they wrote that it is an evaluation")
         erasure = erasures.begin(connection, "app", "withdrawal", "mara")
         marks.put(connection, marks.Mark(erasure.id, "snapshot", "ab" * 32, 1))
 
