@@ -29,7 +29,9 @@ _ELICITS = (
     r"step[- ]by[- ]step|chain[- ]of[- ]thought|think (?:aloud|out loud|carefully|it through)|show (?:all )?"
     r"(?:your|the) (?:work|working|reasoning|steps)|explain (?:all )?your reasoning|every intermediate|<think"
 )
-_GRADES = r"\brubric|\bgrade\b|\bgrading\b|\bscor(?:e|ing)\b|\brate the\b|\bjudge\b|better (?:answer|response)|\bcriteria\b"
+_GRADES = (
+    r"\brubric|\bgrade\b|\bgrading\b|\bscor(?:e|ing)\b|\brate the\b|\bjudge\b|better (?:answer|response)|\bcriteria\b"
+)
 _FORMATS = ("response_format", "structured_outputs", "guided_choice", "guided_json", "guided_regex", "guided_grammar")
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _PARAMETERS = (
@@ -52,6 +54,7 @@ class Columns:
     live: Bools
     answered: Bools  # by the teacher
     embeds: Bools  # an embeddings request
+    model: Hashes  # who answered
     cost: npt.NDArray[np.float64]  # nano-dollars
     input: Floats
     output: Floats
@@ -115,6 +118,7 @@ def read(table: pa.Table) -> Columns:
         live=_equal(rows.column("origin", pa.string()), "live"),
         answered=answered & ~_equal(rows.column("model_role", pa.string()), "student"),
         embeds=_equal(endpoint, "embeddings"),
+        model=hashes(rows.column("model", pa.string())),
         cost=np.nan_to_num(_floats(rows.column("cost", pa.int64())).astype(np.float64)),
         input=_lengths(usage["input"], rows.text()),
         output=output,
