@@ -1,7 +1,8 @@
 """From weighed pairs to sets that hold together: average linkage on a sample, so that no hub chains strangers.
 
 Components join in rounds, each with the neighbour it is tied to most (Borůvka), and only where the mean log odds over
-a sample of their pairs, linked or not, speaks for one campaign (Sokal and Michener 1958). Rounds are whole arrays.
+a sample of their pairs, linked or not, speaks for one campaign (average linkage: Sokal and Michener 1958). In a round
+half of the components, drawn by lot, take others in and the rest join, so that rounds are few and whole arrays.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from detector.links.profile import Places
 
 SAMPLE = 32  # pairs on which two components are compared
 LEAST_MEMBERS = 3
-MOST_ROUNDS = 40
+MOST_ROUNDS = 60
 Weigh = Callable[[Places, Places], Floats]  # log odds of pairs
 
 
@@ -31,21 +32,20 @@ def components(
     label = np.arange(size)
     refused: npt.NDArray[np.int64] = np.empty(0, np.int64)
     for _ in range(MOST_ROUNDS):
-        a, b, best = _ties(label, first, second, odds, refused, size)
+        a, b, strength = _ties(label, first, second, odds, refused, size)
         if not len(a):
             break
-        pairs = _mutual(a, b, best, size)
-        spoken = _means(label, a[pairs], b[pairs], weigh, rng)
-        joined = spoken >= least
-        label = _joined(label, a[pairs][joined], b[pairs][joined])
-        refused = np.append(refused, (a[pairs] * size + b[pairs])[~joined])
+        joining, taking = _chosen(a, b, strength, rng.random(size) < 0.5)
+        joined = _means(label, joining, taking, weigh, rng) >= least
+        label = _joined(label, joining[joined], taking[joined])
+        refused = np.append(refused, (np.minimum(joining, taking) * size + np.maximum(joining, taking))[~joined])
+        refused = _standing(refused, taking[joined], size)
     return _sets(_peeled(label, weigh, least, rng))
 
 
 def _ties(
     label: Places, first: Places, second: Places, odds: Floats, refused: Places, size: int
 ) -> tuple[Places, Places, Floats]:
-    # A component keeps the label of its lowest row, so that a refusal stands until one of the two has changed.
     a, b = np.minimum(label[first], label[second]), np.maximum(label[first], label[second])
     between = a != b
     keys, place = np.unique(a[between] * size + b[between], return_inverse=True)
@@ -54,20 +54,19 @@ def _ties(
     return keys[open_] // size, keys[open_] % size, strength[open_]
 
 
-def _mutual(a: Places, b: Places, strength: Floats, size: int) -> Places:
-    # Each component's strongest tie; one that is strongest from both ends joins now, so that no label is used twice.
-    order = np.argsort(strength, kind="stable")
-    best = np.full(size, -1)
-    best[a[order]] = order
-    theirs = np.full(size, -1)
-    theirs[b[order]] = order
-    top = np.where(_value(strength, best) >= _value(strength, theirs), best, theirs)
-    chosen = np.arange(len(a))
-    return np.flatnonzero((top[a] == chosen) & (top[b] == chosen))
+def _chosen(a: Places, b: Places, strength: Floats, takes: npt.NDArray[np.bool_]) -> tuple[Places, Places]:
+    # Each component's strongest tie, where it is of those that join and the other of those that take.
+    ends, others, weight = np.concatenate([a, b]), np.concatenate([b, a]), np.concatenate([strength, strength])
+    order = np.lexsort((weight, ends))
+    last = np.append(np.flatnonzero(np.diff(ends[order])), len(order) - 1)
+    joining, taking = ends[order][last], others[order][last]
+    proper = ~takes[joining] & takes[taking]
+    return joining[proper], taking[proper]
 
 
-def _value(strength: Floats, place: Places) -> Floats:
-    return np.where(place >= 0, strength[place], -np.inf)
+def _standing(refused: Places, grown: Places, size: int) -> Places:
+    # A refusal stands until one of the two has grown.
+    return refused[~(np.isin(refused // size, grown) | np.isin(refused % size, grown))]
 
 
 def _means(label: Places, a: Places, b: Places, weigh: Weigh, rng: np.random.Generator) -> Floats:
@@ -82,9 +81,9 @@ def _means(label: Places, a: Places, b: Places, weigh: Weigh, rng: np.random.Gen
     return weigh(drawn(a), drawn(b)).reshape(len(a), SAMPLE).mean(axis=1)
 
 
-def _joined(label: Places, a: Places, b: Places) -> Places:
+def _joined(label: Places, joining: Places, taking: Places) -> Places:
     to = np.arange(len(label))
-    to[b] = a
+    to[joining] = taking
     return np.asarray(to[label])
 
 
