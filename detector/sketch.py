@@ -18,7 +18,7 @@ from detector.columns import Columns, Hashes, mixed
 
 DAY_S = 86_400.0
 DAYS = 28  # of the ring
-PACES = (3.0, 28.0)  # days in which sums fade to one half
+PACES = (2.0, 28.0)  # days in which sums fade to one half
 FAST, SLOW = 0, 1
 TOPICS = 16
 STREAMS = 8  # sub-streams by skeleton
@@ -77,16 +77,33 @@ def empty(count: int = 1) -> States:
     return made
 
 
-def update(states: States, rows: Columns, places: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """Take requests, in event time, into the states at `places`; return how novel each was (NaN: not known)."""
-    novelty = np.full(len(rows), np.nan, np.float32)
-    days = np.maximum.accumulate((rows.time // DAY_S).astype(np.int64)) if len(rows) else np.zeros(0, np.int64)
-    bounds = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(rows)]
-    for begin, end in zip(bounds, bounds[1:], strict=False):
-        if begin < end:
-            part = np.arange(begin, end)
-            novelty[part] = _update_day(states, rows.take(part), places[part], int(days[begin]))
-    return novelty
+def update(states: States, rows: Columns, places: npt.NDArray[np.int64], day: int) -> None:
+    """Take requests of one day (since the epoch), in event time, into the states at `places`, shape (requests,)."""
+    if not len(rows):
+        return
+    order = np.argsort(places, kind="stable")
+    rows, places = rows.take(order), places[order]
+    starts = np.flatnonzero(np.concatenate([[True], places[1:] != places[:-1]]))
+    touched = places[starts]
+    _begin_day(states, touched, day)
+    topic, subject = _topics(rows)
+    likeness, novelty = _likeness(states, rows, places)
+    values = _values(states, rows, places, starts, topic, likeness, novelty)
+    sums = np.add.reduceat(values, starts, axis=0)
+    states["sums"][touched] += sums[:, None, :].astype(np.float32)
+    chosen = [INDEX[name] for name in ("requests", "output", "leaked")]
+    states["today"][touched] += sums[:, chosen].astype(np.float32)
+    states["total"][touched] += sums[:, 0]
+    states["output"][touched] += sums[:, INDEX["output"]]
+    _count(states, rows, places, subject)
+    _add_topics(states, places, topic, rows.embedding_known)
+    _add_streams(states, rows, places, values)
+    _add_centre(states, rows, starts, touched)
+    ends = np.append(starts[1:], len(places)) - 1
+    seconds = rows.time.astype(np.uint32)
+    states["first"][touched] = np.where(states["first"][touched] == 0, seconds[starts], states["first"][touched])
+    states["last"][touched] = np.maximum(states["last"][touched], seconds[ends])
+    states["last_topic"][touched] = topic[ends] + 1
 
 
 def merge(states: States) -> States:
@@ -146,35 +163,6 @@ def daily(states: States) -> npt.NDArray[np.float64]:
 def centre_sums(states: States) -> npt.NDArray[np.float64]:
     """Return the sums of unit embeddings, shape (accounts, 128)."""
     return np.asarray(np.ldexp(states["centre"].astype(np.float64), states["exponent"][:, None].astype(int)) / 64.0)
-
-
-def _update_day(states: States, rows: Columns, places: npt.NDArray[np.int64], day: int) -> npt.NDArray[np.float32]:
-    order = np.argsort(places, kind="stable")
-    rows, places = rows.take(order), places[order]
-    starts = np.flatnonzero(np.concatenate([[True], places[1:] != places[:-1]]))
-    touched = places[starts]
-    _begin_day(states, touched, day)
-    topic, subject = _topics(rows)
-    likeness, novelty = _likeness(states, rows, places)
-    values = _values(states, rows, places, starts, topic, likeness, novelty)
-    sums = np.add.reduceat(values, starts, axis=0)
-    states["sums"][touched] += sums[:, None, :].astype(np.float32)
-    chosen = [INDEX[name] for name in ("requests", "output", "leaked")]
-    states["today"][touched] += sums[:, chosen].astype(np.float32)
-    states["total"][touched] += sums[:, 0]
-    states["output"][touched] += sums[:, INDEX["output"]]
-    _count(states, rows, places, subject)
-    _add_topics(states, places, topic, rows.embedding_known)
-    _add_streams(states, rows, places, values)
-    _add_centre(states, rows, starts, touched)
-    ends = np.append(starts[1:], len(places)) - 1
-    seconds = rows.time.astype(np.uint32)
-    states["first"][touched] = np.where(states["first"][touched] == 0, seconds[starts], states["first"][touched])
-    states["last"][touched] = np.maximum(states["last"][touched], seconds[ends])
-    states["last_topic"][touched] = topic[ends] + 1
-    back = np.empty(len(order), np.float32)
-    back[order] = novelty
-    return back
 
 
 def _begin_day(states: States, touched: npt.NDArray[np.int64], day: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 LONGEST_TEXT, LONGEST_ANSWER = 1500, 1200  # characters; longer ones are cut, their lengths come from traces anyway
@@ -28,7 +29,7 @@ class Corpus:
     items: tuple[Item, ...]
     language: str = "en"
 
-    @property
+    @cached_property
     def has_answers(self) -> bool:
         """Whether every item has an answer: only then do records carry answers, whoever asks."""
         return all(item.answer for item in self.items)

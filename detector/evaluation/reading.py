@@ -16,12 +16,14 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from detector.evaluation.planning import Plan, World
-from detector.evaluation.simulation import START_S, History, simulate
+from detector.evaluation.simulation import START_S, History, Record, simulate
 from detector.evaluation.traces import DAYS
 from detector.observations import COLUMNS, Observation, stream
 from detector.watch import DAY_S
-from gateway.ledger.importing import import_traffic
+from gateway.ledger.fingerprint import complete_all
+from gateway.ledger.importing import BATCH_ROWS
 from gateway.ledger.lake import Lake
+from gateway.ledger.traffic import to_table
 
 BLOCK_REQUESTS = 40_000
 MINIMUM_REQUESTS = 30  # below it an account is abstained on, whoever judges
@@ -70,11 +72,6 @@ class Reading:
         return np.bincount(self.days[self.harvest], minlength=DAYS)[:DAYS]
 
 
-@dataclass(frozen=True)
-class _Folder:
-    data_dir: Path
-
-
 def bring_in(
     plans: Sequence[Plan],
     world: World,
@@ -82,25 +79,23 @@ def bring_in(
     progress: Progress,
     watch: Callable[[History], None] = lambda _history: None,
 ) -> dict[str, npt.NDArray[np.bool_]]:
-    """Simulate the plans and import their records into a lake below the folder; returns who harvested when, by account.
+    """Simulate the plans into a lake below the folder; returns who harvested when, by account.
 
-    `watch` sees every history as it is made.
-
-    Raises `ValueError` where a record is refused, since then the simulator is wrong.
+    `watch` sees every history as it is made. The records go in whole batches by the import's own steps (fingerprints,
+    columns, commit), without the way through JSON and back; a test holds that the lake is the one of an import.
     """
+    lake = Lake(folder / "lake" / "traffic")
     truth: dict[str, npt.NDArray[np.bool_]] = {}
-
-    def lines() -> Iterator[str]:
-        for number, plan in enumerate(plans):
-            history = simulate(plan, world)
-            truth[plan.account] = history.harvest
-            watch(history)
-            yield from history.lines()
-            progress("simulated and imported", number + 1, len(plans))
-
-    report = import_traffic(lines(), _Folder(folder))
-    if report.refused or report.already:
-        raise ValueError(f"{report.refused} records were refused, {report.already} doubled: {report.rejected[:3]}")
+    batch: list[Record] = []
+    for number, plan in enumerate(plans):
+        history = simulate(plan, world)
+        truth[plan.account] = history.harvest
+        watch(history)
+        batch += history.records
+        if len(batch) >= BATCH_ROWS or number + 1 == len(plans):
+            lake.append(to_table(complete_all(batch)))
+            batch = []
+        progress("simulated and imported", number + 1, len(plans))
     return truth
 
 
