@@ -3,7 +3,7 @@
 An array of `LINK` holds many accounts, at the places of their states (`detector.sketch`), which hold the rest of what
 links are made from: the mean embedding, the days and the volumes. Sets of hashes are kept as their smallest members
 (bottom-k sketches: Cohen and Kaplan, PODC 2007): accounts that draw from one set keep the same ones, so that the
-overlap of sketches estimates the overlap of sets. Profiles are updated and merged in any order.
+overlap of sketches estimates the overlap of sets. Batches may be cut in any way, and profiles merged.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ SKETCHES = {"skeleton": 6, "form": 6, "software": 3, "network": 6, "model": 4, "
 REGISTERED = ("payment", "signup_network", "created")
 LINK = np.dtype(
     [
+        ("first", "<u4"),  # seconds since the epoch of the first request
         ("pivot_model", "<u4"),  # the newest model that the account moved to, and the day on which it did
         ("pivot_day", "<u4"),
         ("payment", "<u4"),
@@ -59,12 +60,13 @@ def empty(count: int = 1) -> Links:
     return made
 
 
-def update(links: Links, first: npt.NDArray[np.float64], rows: Columns, places: Places) -> None:
-    """Take requests into the profiles at `places`, in any order; `first`: each account's first request, in seconds."""
+def update(links: Links, rows: Columns, places: Places) -> None:
+    """Take requests into the profiles at `places`, shape (requests,), in event time."""
     if not len(rows):
         return
     shown = _shown(rows)
-    _note_pivots(links, first, places, rows.time, shown["model"])
+    np.minimum.at(links["first"], places, rows.time.astype(np.uint32))
+    _note_pivots(links, places, rows.time, shown["model"])
     for name in SKETCHES:
         links[name] = smallest(links[name], places, shown[name])
 
@@ -91,7 +93,7 @@ def merge(links: Links) -> Links:
     owner = np.zeros(len(links), np.int64)
     for name, size in SKETCHES.items():
         merged[name] = smallest(merged[name], np.repeat(owner, size), links[name].ravel())
-    for name in REGISTERED:
+    for name in ("first", *REGISTERED):
         merged[name] = links[name].min()
     moved = links[links["pivot_model"] != EMPTY]
     if len(moved):
@@ -101,7 +103,7 @@ def merge(links: Links) -> Links:
 
 
 def smallest(known: Hashes, owner: Places, values: Hashes) -> Hashes:
-    """Return the k smallest distinct values of each owner, those known and new ones; shape (owners, k), `EMPTY` last."""
+    """Return the k smallest distinct values of each owner, known and new ones, `EMPTY` last; shape (owners, k)."""
     told = values != EMPTY
     keys = np.unique((owner[told].astype(np.uint64) << np.uint64(32)) | values[told])
     touched = np.unique((keys >> np.uint64(32)).astype(np.int64))
@@ -157,15 +159,13 @@ def _hash_of(text: str | None) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=4).digest()) % int(EMPTY)
 
 
-def _note_pivots(
-    links: Links, first: npt.NDArray[np.float64], owner: Places, time: npt.NDArray[np.float64], model: Hashes
-) -> None:
+def _note_pivots(links: Links, owner: Places, time: npt.NDArray[np.float64], model: Hashes) -> None:
     order = np.lexsort((time, model, owner))
     owners, models, times = owner[order], model[order], time[order]
     begins = np.append(True, (np.diff(owners) != 0) | (models[1:] != models[:-1])) & (models != EMPTY)
     owners, models, times = owners[begins], models[begins], times[begins]
     known = (links["model"][owners] == models[:, None]).any(axis=1)
-    moved = np.flatnonzero(~known & (times - first[owners] >= SETTLED_DAYS * DAY_S))
+    moved = np.flatnonzero(~known & (times - links["first"][owners] >= SETTLED_DAYS * DAY_S))
     moved = moved[np.argsort(times[moved], kind="stable")]  # of several the last one stays
     links["pivot_model"][owners[moved]] = models[moved]
     links["pivot_day"][owners[moved]] = (times[moved] // DAY_S).astype(np.uint32)

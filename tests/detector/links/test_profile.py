@@ -29,14 +29,12 @@ def rows() -> columns.Columns:
     return columns.read(histories.to_table(records))
 
 
-def profiles(rows: columns.Columns, cuts: int = 1, backwards: bool = False) -> Links:
-    """Read rows in so many batches; `backwards`: the last batch first."""
+def profiles(rows: columns.Columns, cuts: int = 1) -> Links:
+    """Read rows in so many batches."""
     links = profile.empty(2)
-    first = np.array([rows.time[rows.account == place].min() for place in range(2)])
-    parts = np.array_split(np.arange(len(rows)), cuts)
-    for part in reversed(parts) if backwards else parts:
+    for part in np.array_split(np.arange(len(rows)), cuts):
         taken = rows.take(part)
-        profile.update(links, first, taken, taken.account)
+        profile.update(links, taken, taken.account)
     return links
 
 
@@ -54,12 +52,11 @@ def test_profiles_do_not_depend_on_how_rows_were_cut_into_batches(rows: columns.
 
 def test_two_workers_that_shared_out_the_lake_merge_to_what_one_would_know(rows: columns.Columns) -> None:
     """Sketches merge without loss."""
-    first = np.array([rows.time[rows.account == place].min() for place in range(2)])
     halves = []
     for part in (slice(None, None, 2), slice(1, None, 2)):
         links = profile.empty(2)
         taken = rows.take(np.arange(len(rows))[part])
-        profile.update(links, first, taken, taken.account)
+        profile.update(links, taken, taken.account)
         halves.append(links)
     whole = profiles(rows)
     for place in range(2):
