@@ -145,4 +145,3 @@ class Book:
         self._states = np.concatenate([self._states, sketch.empty(more)])
         self._verdicts = np.concatenate([self._verdicts, np.zeros(more, VERDICT)])
         self._examples = np.concatenate([self._examples, np.full((more, EXAMPLES), None, dtype=object)])
-

@@ -87,9 +87,7 @@ def _days(rows: Columns, today: int) -> Iterator[tuple[int, Places]]:
             yield int(days[begin]), np.arange(begin, end)
 
 
-def _waves(
-    states: States, places: Places, day: int, least: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+def _waves(states: States, places: Places, day: int, least: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Return, for each request, how many checkpoints its account passes before it, and whether it reaches one."""
     order = np.argsort(places, kind="stable")
     at = places[order]

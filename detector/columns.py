@@ -30,7 +30,8 @@ _ELICITS = (
     r"(?:your|the) (?:work|working|reasoning|steps)|explain (?:all )?your reasoning|every intermediate|<think"
 )
 _GRADES = (
-    r"\brubric|\bgrade\b|\bgrading\b|\bscor(?:e|ing)\b|\brate the\b|\bjudge\b|better (?:answer|response)|\bcriteria\b"
+    r"\brubric|\bgrade\b|\bgrading\b|\bscor(?:e|ing)\b|\brate the\b|\bjudge\b|better (?:answer|response)|"
+    r"\bcriteria\b"
 )
 _FORMATS = ("response_format", "structured_outputs", "guided_choice", "guided_json", "guided_regex", "guided_grammar")
 _MIX = np.uint64(0x9E3779B97F4A7C15)
@@ -181,7 +182,7 @@ def _equal(column: pa.Array, value: str) -> Bools:
 def _lengths(tokens: pa.Array, text: pa.Array) -> Floats:
     # An imported record may say nothing of usage; four characters of what it does say are then one token.
     known = _floats(tokens)
-    return np.where(np.isnan(known), _floats(pc.binary_length(text)) / 4, known).astype(np.float32)
+    return np.maximum(np.where(np.isnan(known), _floats(pc.binary_length(text)) / 4, known), 0).astype(np.float32)
 
 
 def _wording(rows: _Rows) -> dict[str, npt.NDArray[Any]]:
@@ -199,7 +200,7 @@ def _wording(rows: _Rows) -> dict[str, npt.NDArray[Any]]:
         "has_text": np.asarray(text.is_valid().to_numpy(zero_copy_only=False), dtype=bool),
         "tool_results": np.asarray(results.to_numpy(zero_copy_only=False), dtype=bool),
         "system": np.where(np.isnan(first), first, np.maximum(first - 2, 0)).astype(np.float32),
-        "elicits": says(end, _ELICITS),
+        "elicits": says(end, _ELICITS) | says(begin, _ELICITS),
         "grades": says(end, _GRADES) | says(begin, _GRADES),
     }
 

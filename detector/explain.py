@@ -198,7 +198,9 @@ def reasons(
     return [*told, *(_use(account, use) for use in uses), *_limits(account, others)]
 
 
-def _carried(model: Model, values: npt.NDArray[np.float32], medians: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+def _carried(
+    model: Model, values: npt.NDArray[np.float32], medians: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float64]:
     changed = np.repeat(values, len(GROUPS) + 1, axis=0)
     for row, columns in enumerate(_COLUMNS):
         changed[row, columns] = medians[columns]

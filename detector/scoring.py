@@ -56,10 +56,7 @@ class Model:
 
     def scores(self, states: States, declared: npt.NDArray[np.bool_] | None = None) -> Floats:
         """Return the score of each state, shape (states,); `declared`: whose use was granted and is kept to."""
-        odds = self.log_odds(features.matrix(states))
-        if declared is not None:
-            odds = odds - np.log(DECLARED) * declared
-        return np.asarray(1.0 / (1.0 + np.exp(-odds)))
+        return probability(self.log_odds(features.matrix(states)), declared)
 
     def severity(self, score: float) -> Severity:
         """Return the severity of a score."""
@@ -75,6 +72,12 @@ class Model:
             file, card=card, numbers=numbers, names=names, medians=self.medians, **self.trees.arrays("trees_")
         )
         return file.getvalue()
+
+
+def probability(log_odds: Floats, declared: npt.NDArray[np.bool_] | None = None) -> Floats:
+    """Turn log-odds into scores; those `declared` are `DECLARED` times less likely."""
+    odds = log_odds if declared is None else log_odds - np.log(DECLARED) * declared
+    return np.asarray(1.0 / (1.0 + np.exp(-odds)))
 
 
 def read(raw: bytes) -> Model:

@@ -261,7 +261,7 @@ def _values(
         "single": (turns <= 1) & ~continued, "continued": continued, "turns": np.log2(np.maximum(turns, 1)),
         "deep": turns >= 3, "turns_known": ~np.isnan(rows.turns), "tools": rows.tools,
         "tool_results": rows.tool_results, "text": rows.has_text, "system": np.nan_to_num(rows.system) > 0,
-        "application": np.clip((np.nan_to_num(rows.system) - 70) / 80, 0, 1), "elicits": rows.elicits,
+        "application": np.maximum(np.clip((np.nan_to_num(rows.system) - 70) / 80, 0, 1), rows.tools | rows.structured), "elicits": rows.elicits,
         "grades": rows.grades, "log_in": log_in, "log_out": log_out, "log_in2": log_in**2, "log_out2": log_out**2,
         "log_in_out": log_in * log_out, "log_known": both, "tiny": answered & (output <= 16), "long": output > 200,
         "very_long": output > 600, "hot": hot, "cold": np.nan_to_num(rows.temperature, nan=1.0) < 0.15,
@@ -314,9 +314,7 @@ def _add_topics(
         np.add.at(states["topics"], (places[known], pace, topic[known].astype(np.int64)), np.float32(1))
 
 
-def _add_streams(
-    states: States, rows: Columns, places: npt.NDArray[np.int64], values: npt.NDArray[np.float64]
-) -> None:
+def _add_streams(states: States, rows: Columns, places: npt.NDArray[np.int64], values: npt.NDArray[np.float64]) -> None:
     stream = (mixed(rows.skeleton) % np.uint64(STREAMS)).astype(np.int64)
     keys = places * STREAMS + stream
     order = np.argsort(keys, kind="stable")
@@ -327,9 +325,7 @@ def _add_streams(
     states["streams"][places[at], stream[at]] += sums.astype(np.float32)
 
 
-def _add_centre(
-    states: States, rows: Columns, starts: npt.NDArray[np.int64], touched: npt.NDArray[np.int64]
-) -> None:
+def _add_centre(states: States, rows: Columns, starts: npt.NDArray[np.int64], touched: npt.NDArray[np.int64]) -> None:
     vectors = rows.embedding.astype(np.float32)
     lengths = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-9))
     units = np.where(rows.embedding_known[:, None], np.rint(vectors * (np.float32(64) / lengths)), 0)

@@ -211,4 +211,3 @@ def _crossing(verdict: Any) -> Crossing | None:
         int(verdict["alert_live"]),
         int(verdict["alert_tokens"]),
     )
-

@@ -24,6 +24,7 @@ KINDS = ("strangers", "group", "campaign")
 STRANGERS, GROUP, CAMPAIGN = range(3)
 PRIORS = (0.94, 0.05, 0.01)  # of the kinds among pairs that are worth comparing
 BINS = 8
+HIDING = 0.1  # of campaigns differ in a channel as strangers do, on purpose: what is not shared says little against
 MOST = 6.0  # nats: no single channel says more than this, whatever it was seen to do in simulation
 SHIPPED = Path(__file__).parent / "likelihood.json"
 
@@ -57,6 +58,7 @@ class PairLikelihood(BaseEstimator):  # type: ignore[misc]
         for place, (channel, names) in enumerate(CHANNELS.items()):
             said = _binned(statistics, self.edges_, names) @ self.weights_[channel]
             found[:, place] = np.clip(said - said[:, :1], -MOST, MOST)
+        found[:, :, CAMPAIGN] = np.log((1 - HIDING) * np.exp(found[:, :, CAMPAIGN]) + HIDING)
         return found
 
     def _weigh(self, binned: Floats, kinds: npt.NDArray[np.int64], weight: Floats) -> Floats:

@@ -16,8 +16,8 @@ from detector.links.profile import Links, Places
 from detector.sketch import States
 
 LEAST_REQUESTS = 5  # before them an account shows too little to be linked
-SAYS = 1.0  # nats by which a channel must favour one campaign over strangers to count as one that links
-LEAST_ODDS = 0.0  # log odds of an edge, and of the mean over pairs of a set
+SAYS = 0.7  # nats by which a channel must favour one campaign over strangers to count as one that links
+LEAST_ODDS = -2.0  # log odds of an edge, and of the mean over pairs of a set
 # One program and one office are what any company has: these two alone, which say how requests are sent and who pays
 # for them, never link; what is asked, when, or a move to another model on one day must agree as well.
 ORDINARY = ("template", "company")
