@@ -22,6 +22,7 @@ PACES = (2.0, 28.0)  # days in which sums fade to one half
 FAST, SLOW = 0, 1
 TOPICS = 16
 STREAMS = 8  # sub-streams by skeleton
+GRADE = 60.0  # tokens
 BANDS, SLOTS = 4, 64
 
 SUMS = (
@@ -255,7 +256,7 @@ def _values(
     hot = np.nan_to_num(rows.temperature, nan=1.0) > 0.6
     columns = {
         "requests": np.ones(len(rows)), "answered": answered, "input": given, "output": output,
-        "leaked": output * np.nan_to_num(novelty, nan=0.8) * own, "reasoning": np.nan_to_num(rows.reasoning),
+        "leaked": _leaked(rows, output, own, novelty), "reasoning": np.nan_to_num(rows.reasoning),
         "cached": np.nan_to_num(rows.cached), "novelty": np.nan_to_num(novelty),
         "novelty_known": rows.minhash_known, "repeated": repeated, "repeated_answer": repeated * output,
         "single": (turns <= 1) & ~continued, "continued": continued, "turns": np.log2(np.maximum(turns, 1)),
@@ -277,6 +278,21 @@ def _values(
     for name, place in INDEX.items():
         values[:, place] = columns[name]
     return values
+
+
+def _leaked(
+    rows: Columns, output: npt.NDArray[np.float64], own: npt.NDArray[np.float64], novelty: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float64]:
+    """Return what a request drew off that neither its prompt nor earlier answers had, in tokens' worth.
+
+    A further draw of a known prompt (another seed, several choices) is new; token probabilities are worth as many
+    tokens as they name; a grade of something new is worth an answer (`GRADE`), however short it is.
+    """
+    fresh = np.nan_to_num(novelty, nan=0.8)
+    redrawn = (rows.choices > 1) | ((rows.seed > 0) & (np.nan_to_num(rows.temperature, nan=1.0) > 0.6))
+    fresh = np.where(redrawn, 1.0, fresh)
+    drawn = output * (1.0 + rows.logprobs) * np.where(rows.logprobs > 0, 1.0, own)
+    return np.asarray(fresh * (drawn + GRADE * (rows.grades & (output > 0) & (output < 64))))
 
 
 def _gaps(
