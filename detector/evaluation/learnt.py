@@ -31,11 +31,13 @@ IN_FOLD = Recipe(boosters=1, trees=60, folds=2)  # a fold's fit; there are fifty
 class Signal:
     """What is kept of an account: its features at each look, shape (looks, features), and when that was.
 
-    `requests`: how many had passed; `days`: of the month, 0 to 27; `harvested`: how many had harvested by then.
+    `requests`: how many had passed, `today`: of that day; `days`: of the month, 0 to 27; `harvested`: how many had
+    harvested by then.
     """
 
     values: npt.NDArray[np.float32]
     requests: npt.NDArray[np.int64]
+    today: npt.NDArray[np.int64]
     days: npt.NDArray[np.int64]
     ends_day: npt.NDArray[np.bool_]
     harvested: npt.NDArray[np.int64]
@@ -113,9 +115,7 @@ class LearntDetector:
         signals: list[Signal] = [reading.kept[self._kept] for reading in readings]
         values = np.concatenate([signal.values for signal in signals])
         odds = self._fitted().log_odds(values if self._without is None else features.masked(values, self._without))
-        declared = np.repeat(
-            [reading.plan.declared is not None for reading in readings], [len(s.days) for s in signals]
-        )
+        declared = np.concatenate(list(map(_covered, readings, signals)))
         scores = scoring.probability(odds, declared)
         ends = np.cumsum([len(signal.days) for signal in signals])
         return list(zip(signals, np.split(scores, ends[:-1]), strict=True))
@@ -149,6 +149,7 @@ def _signals(
     at = np.concatenate([at for at, _, _ in found] or [np.zeros(0, np.int64)])
     states = sketch.stacked([part for _, part, _ in found])
     values, requests = features.matrix(states), states["total"].astype(np.int64)
+    today = states["today"][:, 0].astype(np.int64)
     days = np.repeat([day for _, _, day in found], sizes).astype(np.int64) - int(START_S // DAY_S)
     ends_day = np.repeat([place in ends for place in range(len(found))], sizes).astype(bool)
     order = np.argsort(at, kind="stable")
@@ -156,8 +157,15 @@ def _signals(
     signals = []
     for own, mine in zip(np.split(order, bounds), truth, strict=True):
         harvested = np.append(0, np.cumsum(mine))[np.minimum(requests[own], len(mine))]
-        signals.append(Signal(values[own], requests[own], days[own], ends_day[own], harvested))
+        signals.append(Signal(values[own], requests[own], today[own], days[own], ends_day[own], harvested))
     return signals
+
+
+def _covered(reading: Reading, signal: Signal) -> npt.NDArray[np.bool_]:
+    """Return the looks at which a declared use had not ended and was kept to, as `Watch` sees it."""
+    plan = reading.plan
+    kept_to = np.ones(len(signal.days), bool) if plan.declared_cap is None else signal.today <= plan.declared_cap
+    return kept_to & (signal.days < plan.declared_until) & (plan.declared is not None)
 
 
 def looks_of(readings: Sequence[Reading], days: npt.NDArray[np.bool_], kept: str) -> Looks:
