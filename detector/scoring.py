@@ -65,12 +65,14 @@ class Model:
     def to_bytes(self) -> bytes:
         """Return the model as an .npz file of plain arrays."""
         file = io.BytesIO()
-        card = np.frombuffer(json.dumps(self.card).encode(), np.uint8)
-        numbers = np.array([self.slope, self.shift, *self.bounds])
-        names = np.frombuffer(json.dumps(features.NAMES).encode(), np.uint8)
-        np.savez_compressed(
-            file, card=card, numbers=numbers, names=names, medians=self.medians, **self.trees.arrays("trees_")
-        )
+        parts = {
+            "card": np.frombuffer(json.dumps(self.card).encode(), np.uint8),
+            "numbers": np.array([self.slope, self.shift, *self.bounds]),
+            "names": np.frombuffer(json.dumps(features.NAMES).encode(), np.uint8),
+            "medians": self.medians,
+            **self.trees.arrays("trees_"),
+        }
+        np.savez_compressed(file, **parts)  # type: ignore[arg-type]  # numpy's stub takes a flag for one of them
         return file.getvalue()
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from detector.alerting import Alerting
 from detector import checkpoint, columns
+from detector.alerting import Alerting
 from detector.watch import Watch
 from gateway.ledger import metric_files, tombstones
 from gateway.ledger.database import Database

@@ -253,6 +253,8 @@ def _values(
     previous = np.concatenate([[0], topic[:-1] + 1])
     previous[starts] = states["last_topic"][places[starts]]
     hour = (rows.time % DAY_S) / 3600.0
+    # A system prompt of up to 40 characters ("You are a helpful assistant.") sets no task, one of 120 does.
+    instructed = np.clip((np.nan_to_num(rows.system) - 70) / 80, 0, 1)
     hot = np.nan_to_num(rows.temperature, nan=1.0) > 0.6
     columns = {
         "requests": np.ones(len(rows)), "answered": answered, "input": given, "output": output,
@@ -262,7 +264,7 @@ def _values(
         "single": (turns <= 1) & ~continued, "continued": continued, "turns": np.log2(np.maximum(turns, 1)),
         "deep": turns >= 3, "turns_known": ~np.isnan(rows.turns), "tools": rows.tools,
         "tool_results": rows.tool_results, "text": rows.has_text, "system": np.nan_to_num(rows.system) > 0,
-        "application": np.maximum(np.clip((np.nan_to_num(rows.system) - 70) / 80, 0, 1), rows.tools | rows.structured), "elicits": rows.elicits,
+        "application": np.maximum(instructed, rows.tools | rows.structured), "elicits": rows.elicits,
         "grades": rows.grades, "log_in": log_in, "log_out": log_out, "log_in2": log_in**2, "log_out2": log_out**2,
         "log_in_out": log_in * log_out, "log_known": both, "tiny": answered & (output <= 16), "long": output > 200,
         "very_long": output > 600, "hot": hot, "cold": np.nan_to_num(rows.temperature, nan=1.0) < 0.15,
@@ -327,7 +329,7 @@ def _add_topics(
     states: States, places: npt.NDArray[np.int64], topic: npt.NDArray[np.uint8], known: npt.NDArray[np.bool_]
 ) -> None:
     for pace in range(len(PACES)):
-        np.add.at(states["topics"], (places[known], pace, topic[known].astype(np.int64)), np.float32(1))
+        np.add.at(states["topics"][:, pace], (places[known], topic[known].astype(np.int64)), np.float32(1))
 
 
 def _add_streams(states: States, rows: Columns, places: npt.NDArray[np.int64], values: npt.NDArray[np.float64]) -> None:

@@ -1,7 +1,7 @@
 """The detector under test: its own states and looks, its trees fitted anew in every fold by its own recipe.
 
-`watch.Watch` brings the same states forward; here what they looked like at each checkpoint is kept, so that a fold costs
-one fit and no second replay. Ablations share the fit and lose their channel before it is asked.
+`watch.Watch` brings the same states forward; here what they looked like at each checkpoint is kept, so that a fold
+costs one fit and no second replay. Ablations share the fit and lose their channel before it is asked.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def _covered(reading: Reading, signal: Signal) -> npt.NDArray[np.bool_]:
     """Return the looks at which a declared use had not ended and was kept to, as `Watch` sees it."""
     plan = reading.plan
     kept_to = np.ones(len(signal.days), bool) if plan.declared_cap is None else signal.today <= plan.declared_cap
-    return kept_to & (signal.days < plan.declared_until) & (plan.declared is not None)
+    return np.asarray(kept_to & (signal.days < plan.declared_until) & (plan.declared is not None))
 
 
 def looks_of(readings: Sequence[Reading], days: npt.NDArray[np.bool_], kept: str) -> Looks:

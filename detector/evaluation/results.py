@@ -21,6 +21,7 @@ from detector.evaluation.figures import (
     Floats,
     Ranking,
 )
+from detector.evaluation.learnt import Fits, LearntDetector
 from detector.evaluation.measuring import PREVALENCES, Judged, SplitFigures, Table, figures_of, judge
 from detector.evaluation.operating import (
     HARD,
@@ -37,7 +38,6 @@ from detector.evaluation.operating import (
     look_alikes,
 )
 from detector.evaluation.planning import Plan, Size, World
-from detector.evaluation.learnt import Fits, LearntDetector
 from detector.evaluation.reading import Progress, Reading, bring_in, read_back
 from detector.evaluation.rivals import (
     Distances,

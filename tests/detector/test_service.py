@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from detector.service import PROCESS, Service, lake_path
@@ -74,9 +75,12 @@ def test_a_restart_goes_on_from_the_checkpoint(
     lake.append(histories.to_table([row for row in rows if row["origin"] == "live"]))
     asked: list[int] = []
     follow = Lake.follow
-    monkeypatch.setattr(
-        Lake, "follow", lambda self, since, **more: (asked.append(since), follow(self, since, **more))[1]
-    )
+
+    def noted(lake: Lake, since: int, columns: Sequence[str] | None = None) -> tuple[pa.Table, int]:
+        asked.append(since)
+        return follow(lake, since, columns)
+
+    monkeypatch.setattr(Lake, "follow", noted)
     second, whole = Service(settings, database), Service(settings, database)
     whole.start_over()
     assert second.round().rows < whole.round().rows == len(rows)
