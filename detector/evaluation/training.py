@@ -89,7 +89,7 @@ def fit_shipped(data: Path | None, seeds: Sequence[int], folder: Path, progress:
             keep(path, month(world, world.plan(SIZES[seed % len(SIZES)], seed), str(seed), progress))
     corpora = sorted({corpus.name for corpus in world.corpora})
     card = {"seeds": list(seeds), "corpora": corpora, "strategies": len(world.attacks), "profiles": len(world.benign)}
-    return fitting.fit(kept(paths), SHIPPED, card)
+    return fitting.fit(kept(paths), SHIPPED, card)[0]
 
 
 def month(world: World, plans: Sequence[Plan], label: str, progress: Progress) -> dict[str, npt.NDArray[Any]]:
