@@ -6,6 +6,7 @@ all accounts that reach a checkpoint are scored in one go.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -80,9 +81,10 @@ class Follower:
 
 
 def _days(rows: Columns, today: int) -> Iterator[tuple[int, Places]]:
-    days = np.maximum(np.maximum.accumulate((rows.time // DAY_S).astype(np.int64)), today) if len(rows) else []
+    days: Places = np.maximum((rows.time // DAY_S).astype(np.int64), today)
+    days = np.maximum.accumulate(days)
     bounds = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(rows)]
-    for begin, end in zip(bounds, bounds[1:], strict=False):
+    for begin, end in itertools.pairwise(bounds):
         if begin < end:
             yield int(days[begin]), np.arange(begin, end)
 
@@ -97,8 +99,8 @@ def _waves(states: States, places: Places, day: int, least: int) -> tuple[npt.ND
     ever = states["total"][at].astype(np.int64) + inside + 1
     today = np.where(states["day"][at] == day, states["today"][at, 0], 0).astype(np.int64) + inside + 1
     stops = (np.isin(ever, EVER) | np.isin(today, TODAY)) & (ever >= least)
-    before = np.cumsum(stops) - stops
-    wave = before - np.repeat(before[starts], sizes)
+    before: Places = np.cumsum(stops) - stops
+    wave: Places = before - np.repeat(before[starts], sizes)
     back, last = np.empty(len(at), np.int64), np.empty(len(at), bool)
     back[order], last[order] = wave, stops
     return back, last

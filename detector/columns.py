@@ -279,7 +279,7 @@ def mixed(values: Hashes) -> Hashes:
 
 @functools.lru_cache(maxsize=8)
 def _powers(count: int) -> Hashes:
-    return np.cumprod(np.full(count, _MIX | np.uint64(1))) if count else np.zeros(0, np.uint64)
+    return np.asarray(np.cumprod(np.full(count, _MIX | np.uint64(1), np.uint64)), np.uint64)
 
 
 def _minhashes(column: pa.Array) -> tuple[npt.NDArray[np.uint32], Bools]:

@@ -137,6 +137,32 @@ def evaluate(context: Context, data: Path | None, quick: bool, seed: int, additi
         sys.exit(1)
 
 
+@detector.command("fit")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    envvar="SPIRITSAFE_CORPORA",
+    help="Folder of corpora and traces [own prompts and rates].",
+)
+@click.option("--seed", "seeds", multiple=True, type=int, help="A month's seed; may be repeated [the shipped model's].")
+@click.option(
+    "--months",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("build/months"),
+    show_default=True,
+    help="Where months are kept, so that another recipe needs no second simulation.",
+)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Where the model goes.")
+@standard_options
+def fit(context: Context, data: Path | None, seeds: tuple[int, ...], months: Path, out: Path) -> None:
+    """Fit the detector's model anew on simulated months; the same seeds and corpora give the same model."""
+    from detector.evaluation import training  # noqa: PLC0415 — see `run`
+
+    model = training.fit_shipped(data, seeds or training.SEEDS, months, Paced(context.say))
+    out.write_bytes(model.to_bytes())
+    context.emit_one({"model": str(out), "bounds": model.bounds, "slope": model.slope, "shift": model.shift})
+
+
 class Paced:
     """Tells how far a long command is, every few seconds at most."""
 

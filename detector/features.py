@@ -127,6 +127,7 @@ def _volumes(states: States) -> dict[str, Floats]:
             "leaked_month": np.log1p(leaked.sum(axis=1)),
             "leaked_week": np.log1p(leaked[:, -7:].sum(axis=1)),
             "leaked_today": np.log1p(leaked[:, -1]),
+            "requests_today": np.log1p(requests[:, -1]),
             "leaked_per_request": np.log1p(leaked.sum(axis=1) / np.maximum(month, 1)),
             "output_per_request": np.log1p(output.sum(axis=1) / np.maximum(month, 1)),
             "logprob_tokens": slow[:, INDEX["logprob_tokens"]] / np.maximum(slow[:, 0], 1e-6),

@@ -69,14 +69,18 @@ FALSE_ALERTS = 0.5  # alerts per 1,000 benign account-days
 PRECISION_OF_HIGH = 0.8
 
 
-def fit(looks: Looks, recipe: Recipe, card: Mapping[str, Any]) -> Model:
-    """Fit trees on all looks, and calibrate on what trees say of types that they had not seen."""
+def fit(looks: Looks, recipe: Recipe, card: Mapping[str, Any]) -> tuple[Model, Floats]:
+    """Fit trees on all looks, and calibrate on what trees say of types that they had not seen; return that too.
+
+    The second is calibrated log-odds, shape (looks,).
+    """
     unseen = out_of_fold(looks, recipe)
     slope, shift = calibrate(looks, unseen)
     ordinary = looks.take(~looks.attack & looks.ends_day)
     medians = features.medians(ordinary.values, np.full(ordinary.values.shape[1], np.nan, np.float32))
     model = Model(grow(looks, recipe), slope, shift, (0.0, 0.0, 0.0), medians, card)
-    return replace(model, bounds=bounds(looks, slope * unseen + shift))
+    odds = slope * unseen + shift
+    return replace(model, bounds=bounds(looks, odds)), odds
 
 
 def grow(looks: Looks, recipe: Recipe) -> Forest:
@@ -98,16 +102,18 @@ def grow(looks: Looks, recipe: Recipe) -> Forest:
 
 
 def out_of_fold(looks: Looks, recipe: Recipe) -> Floats:
-    """Return the log-odds of each look from trees that had seen neither its type nor its group."""
+    """Return the log-odds of each look from trees that had seen neither its attack type nor its group."""
     found = np.zeros(len(looks.attack))
-    kinds = np.unique(looks.kind)
-    order = np.random.default_rng(recipe.seed).permutation(len(kinds))
-    fold_of = dict(zip(kinds[order].tolist(), (np.arange(len(kinds)) % recipe.folds).tolist(), strict=True))
-    fold = np.array([fold_of[kind] for kind in looks.kind.tolist()])
+    fold = np.where(looks.attack, _folds(looks.kind, recipe), _folds(looks.group, recipe))
     for number in range(recipe.folds):
         trees = grow(looks.take(fold != number), replace(recipe, boosters=1))
         found[fold == number] = trees.log_odds(looks.values[fold == number])
     return found
+
+
+def _folds(names: npt.NDArray[Any], recipe: Recipe) -> npt.NDArray[np.int64]:
+    known, place = np.unique(names, return_inverse=True)
+    return np.asarray((np.random.default_rng(recipe.seed).permutation(len(known)) % recipe.folds)[place])
 
 
 def weights(looks: Looks, by_type: float) -> Floats:

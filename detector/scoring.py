@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from detector import features, forest
+from detector import features, forest, rules
 from detector.forest import Forest
 from detector.sketch import States
 
@@ -56,7 +56,20 @@ class Model:
 
     def scores(self, states: States, declared: npt.NDArray[np.bool_] | None = None) -> Floats:
         """Return the score of each state, shape (states,); `declared`: whose use was granted and is kept to."""
-        return probability(self.log_odds(features.matrix(states)), declared)
+        return self.scores_of(features.matrix(states), declared)
+
+    def scores_of(self, values: npt.NDArray[np.float32], declared: npt.NDArray[np.bool_] | None = None) -> Floats:
+        """Return the scores of rows of `features.matrix`; one that breaks a rule is at least an alert's."""
+        return self.scores_at(self.log_odds(values), values, declared)
+
+    def scores_at(
+        self, log_odds: Floats, values: npt.NDArray[np.float32], declared: npt.NDArray[np.bool_] | None = None
+    ) -> Floats:
+        """Return the scores of rows whose log-odds are known."""
+        covered = np.zeros(len(values), bool) if declared is None else declared
+        odds = log_odds - np.log(DECLARED) * covered
+        floor = np.where(rules.broken(values).any(axis=1) & ~covered, self.alert, 0.0)
+        return np.asarray(np.maximum(floor, 1.0 / (1.0 + np.exp(-odds))))
 
     def severity(self, score: float) -> Severity:
         """Return the severity of a score."""
@@ -65,19 +78,15 @@ class Model:
     def to_bytes(self) -> bytes:
         """Return the model as an .npz file of plain arrays."""
         file = io.BytesIO()
-        card = np.frombuffer(json.dumps(self.card).encode(), np.uint8)
-        numbers = np.array([self.slope, self.shift, *self.bounds])
-        names = np.frombuffer(json.dumps(features.NAMES).encode(), np.uint8)
-        np.savez_compressed(
-            file, card=card, numbers=numbers, names=names, medians=self.medians, **self.trees.arrays("trees_")
-        )
+        parts = {
+            "card": np.frombuffer(json.dumps(self.card).encode(), np.uint8),
+            "numbers": np.array([self.slope, self.shift, *self.bounds]),
+            "names": np.frombuffer(json.dumps(features.NAMES).encode(), np.uint8),
+            "medians": self.medians,
+            **self.trees.arrays("trees_"),
+        }
+        np.savez_compressed(file, **parts)  # type: ignore[arg-type]  # numpy's stub takes a flag for one of them
         return file.getvalue()
-
-
-def probability(log_odds: Floats, declared: npt.NDArray[np.bool_] | None = None) -> Floats:
-    """Turn log-odds into scores; those `declared` are `DECLARED` times less likely."""
-    odds = log_odds if declared is None else log_odds - np.log(DECLARED) * declared
-    return np.asarray(1.0 / (1.0 + np.exp(-odds)))
 
 
 def read(raw: bytes) -> Model:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from detector.alerting import Alerting
 from detector import checkpoint, columns
+from detector.alerting import Alerting
 from detector.watch import Watch
 from gateway.ledger import metric_files, tombstones
 from gateway.ledger.database import Database
@@ -83,13 +83,18 @@ class Service:
         self._settings = settings
         self._lake = Lake(lake_path(settings))
         self._alerting = Alerting(database)
-        self._watch = Watch(settings.detector.minimum_requests)
+        self.watch = Watch(settings.detector.minimum_requests)
         self._checkpoint = settings.data_dir / "detector" / "state"
-        self._version = self._kept = checkpoint.resume(self._checkpoint, self._watch, self._lake.version())
+        self._version = self._kept = checkpoint.resume(self._checkpoint, self.watch, self._lake.version())
         self._kept_at = time.monotonic()
         self._caught_up = time.monotonic()
         self._published: set[str] = set()
         self.metrics = Metrics()
+
+    def start_over(self) -> None:
+        """Forget what a checkpoint brought, and read the lake from its beginning."""
+        self.watch = Watch(self._settings.detector.minimum_requests)
+        self._version = self._kept = -1
 
     def round(self) -> Round:
         """Read what is new in the lake, score the accounts it concerns, and raise alerts."""
@@ -123,20 +128,20 @@ class Service:
         """Write the checkpoint, unless nothing has changed since the last."""
         self._forget_erased()
         if self._version > self._kept:
-            checkpoint.write(self._checkpoint, self._watch, self._version)
+            checkpoint.write(self._checkpoint, self.watch, self._version)
             self._kept, self._kept_at = self._version, time.monotonic()
 
     def _forget_erased(self) -> None:
-        hidden = [name for name in tombstones.names(self._lake.folder.parent) if name in self._watch.book]
+        hidden = [name for name in tombstones.names(self._lake.folder.parent) if name in self.watch.book]
         if hidden:
-            self._watch.forget(hidden)
+            self.watch.forget(hidden)
             self._kept = -1  # what was kept speaks of them still
 
     def _advance(self) -> tuple[int, int]:
         table, version = self._lake.follow(self._version, columns=columns.COLUMNS)
-        self._watch.uses = self._alerting.declared_uses()
-        touched = self._watch.advance(columns.read(table))
-        raised = self._alerting.publish(self._watch, touched)
+        self.watch.uses = self._alerting.declared_uses()
+        touched = self.watch.advance(columns.read(table))
+        raised = self._alerting.publish(self.watch, touched)
         self._version = version
         for alert in raised:
             self.metrics.alerts.labels(alert.severity).inc()
@@ -144,6 +149,6 @@ class Service:
 
     def _measure(self, rows: int, cpu_s: float) -> None:
         self.metrics.rows.inc(rows)
-        self.metrics.accounts.set(len(self._watch.book))
-        self.metrics.suspects.set(len(self._watch.suspects()))
+        self.metrics.accounts.set(len(self.watch.book))
+        self.metrics.suspects.set(len(self.watch.suspects()))
         self.metrics.round_seconds.observe(cpu_s)

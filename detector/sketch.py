@@ -22,6 +22,7 @@ PACES = (2.0, 28.0)  # days in which sums fade to one half
 FAST, SLOW = 0, 1
 TOPICS = 16
 STREAMS = 8  # sub-streams by skeleton
+GRADE = 60.0  # tokens
 BANDS, SLOTS = 4, 64
 
 SUMS = (
@@ -252,16 +253,18 @@ def _values(
     previous = np.concatenate([[0], topic[:-1] + 1])
     previous[starts] = states["last_topic"][places[starts]]
     hour = (rows.time % DAY_S) / 3600.0
+    # A system prompt of up to 40 characters ("You are a helpful assistant.") sets no task, one of 120 does.
+    instructed = np.clip((np.nan_to_num(rows.system) - 70) / 80, 0, 1)
     hot = np.nan_to_num(rows.temperature, nan=1.0) > 0.6
     columns = {
         "requests": np.ones(len(rows)), "answered": answered, "input": given, "output": output,
-        "leaked": output * np.nan_to_num(novelty, nan=0.8) * own, "reasoning": np.nan_to_num(rows.reasoning),
+        "leaked": _leaked(rows, output, own, novelty), "reasoning": np.nan_to_num(rows.reasoning),
         "cached": np.nan_to_num(rows.cached), "novelty": np.nan_to_num(novelty),
         "novelty_known": rows.minhash_known, "repeated": repeated, "repeated_answer": repeated * output,
         "single": (turns <= 1) & ~continued, "continued": continued, "turns": np.log2(np.maximum(turns, 1)),
         "deep": turns >= 3, "turns_known": ~np.isnan(rows.turns), "tools": rows.tools,
         "tool_results": rows.tool_results, "text": rows.has_text, "system": np.nan_to_num(rows.system) > 0,
-        "application": np.maximum(np.clip((np.nan_to_num(rows.system) - 70) / 80, 0, 1), rows.tools | rows.structured), "elicits": rows.elicits,
+        "application": np.maximum(instructed, rows.tools | rows.structured), "elicits": rows.elicits,
         "grades": rows.grades, "log_in": log_in, "log_out": log_out, "log_in2": log_in**2, "log_out2": log_out**2,
         "log_in_out": log_in * log_out, "log_known": both, "tiny": answered & (output <= 16), "long": output > 200,
         "very_long": output > 600, "hot": hot, "cold": np.nan_to_num(rows.temperature, nan=1.0) < 0.15,
@@ -277,6 +280,21 @@ def _values(
     for name, place in INDEX.items():
         values[:, place] = columns[name]
     return values
+
+
+def _leaked(
+    rows: Columns, output: npt.NDArray[np.float64], own: npt.NDArray[np.float64], novelty: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float64]:
+    """Return what a request drew off that neither its prompt nor earlier answers had, in tokens' worth.
+
+    A further draw of a known prompt (another seed, several choices) is new; token probabilities are worth as many
+    tokens as they name; a grade of something new is worth an answer (`GRADE`), however short it is.
+    """
+    fresh = np.nan_to_num(novelty, nan=0.8)
+    redrawn = (rows.choices > 1) | ((rows.seed > 0) & (np.nan_to_num(rows.temperature, nan=1.0) > 0.6))
+    fresh = np.where(redrawn, 1.0, fresh)
+    drawn = output * (1.0 + rows.logprobs) * np.where(rows.logprobs > 0, 1.0, own)
+    return np.asarray(fresh * (drawn + GRADE * (rows.grades & (output > 0) & (output < 64))))
 
 
 def _gaps(
@@ -311,7 +329,7 @@ def _add_topics(
     states: States, places: npt.NDArray[np.int64], topic: npt.NDArray[np.uint8], known: npt.NDArray[np.bool_]
 ) -> None:
     for pace in range(len(PACES)):
-        np.add.at(states["topics"], (places[known], pace, topic[known].astype(np.int64)), np.float32(1))
+        np.add.at(states["topics"][:, pace], (places[known], topic[known].astype(np.int64)), np.float32(1))
 
 
 def _add_streams(states: States, rows: Columns, places: npt.NDArray[np.int64], values: npt.NDArray[np.float64]) -> None:

@@ -129,8 +129,8 @@ class Watch:
     def members(self, name: str) -> list[str]:
         """Return the accounts of an account's linked set, itself among them; none where it has no set."""
         number = int(self.book.verdicts["set"][self.book.place(name)])
-        places = np.flatnonzero(self.book.verdicts["set"] == number) if number else []
-        return [self.book.names[place] for place in places]
+        places = np.flatnonzero(self.book.verdicts["set"] == number).tolist()
+        return [self.book.names[place] for place in places] if number else []
 
     def _look(self, states: States, places: Places) -> None:
         covered = np.array([self._covering(states[p : p + 1], self.book.names[p]) is not None for p in places])

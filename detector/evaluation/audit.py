@@ -124,7 +124,7 @@ def _weights(plans: Sequence[Plan]) -> Floats:
     weights = np.array([1.0 / members[plan.group] if plan.is_attack else 1.0 for plan in plans])
     attack = np.array([plan.is_attack for plan in plans])
     # Ordinary accounts weigh as many campaigns as there are of their volume, so that no view can stand in for volume.
-    volume = np.log2([plan.requests for plan in plans]).astype(int)
+    volume = np.log2([plan.total for plan in plans]).astype(int)
     for size in np.unique(volume):
         here = volume == size
         weights[here & ~attack] *= weights[here & attack].sum() / max(1, (here & ~attack).sum())

@@ -1,7 +1,7 @@
 """The detector under test: its own states and looks, its trees fitted anew in every fold by its own recipe.
 
-`watch.Watch` brings the same states forward; here what they looked like at each checkpoint is kept, so that a fold costs
-one fit and no second replay. Ablations share the fit and lose their channel before it is asked.
+`watch.Watch` brings the same states forward; here what they looked like at each checkpoint is kept, so that a fold
+costs one fit and no second replay. Ablations share the fit and lose their channel before it is asked.
 """
 
 from __future__ import annotations
@@ -31,11 +31,13 @@ IN_FOLD = Recipe(boosters=1, trees=60, folds=2)  # a fold's fit; there are fifty
 class Signal:
     """What is kept of an account: its features at each look, shape (looks, features), and when that was.
 
-    `requests`: how many had passed; `days`: of the month, 0 to 27; `harvested`: how many had harvested by then.
+    `requests`: how many had passed, `today`: of that day; `days`: of the month, 0 to 27; `harvested`: how many had
+    harvested by then.
     """
 
     values: npt.NDArray[np.float32]
     requests: npt.NDArray[np.int64]
+    today: npt.NDArray[np.int64]
     days: npt.NDArray[np.int64]
     ends_day: npt.NDArray[np.bool_]
     harvested: npt.NDArray[np.int64]
@@ -49,18 +51,34 @@ class Cost:
     requests: int = 0
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """A fold's model, and what trees that had not seen them say of the accounts it was fitted on, on those days.
+
+    Thresholds are frozen on the latter: of what they have learnt by heart trees are too sure.
+    """
+
+    model: Model
+    unseen: dict[str, Floats]
+    days: npt.NDArray[np.bool_]
+
+
 class Fits:
     """The model of each fold, fitted once for all that share it."""
 
     def __init__(self, recipe: Recipe = IN_FOLD) -> None:
         self._recipe = recipe
-        self._known: dict[int, Model] = {}
+        self._known: dict[int, Fitted] = {}
 
-    def fit(self, readings: Sequence[Reading], days: npt.NDArray[np.bool_], kept: str) -> Model:
-        """Return the model of these accounts and days."""
+    def fit(self, readings: Sequence[Reading], days: npt.NDArray[np.bool_], kept: str) -> Fitted:
+        """Return what is fitted on these accounts and days."""
         key = hash((tuple(reading.plan.account for reading in readings), days.tobytes()))
         if key not in self._known:
-            self._known[key] = fitting.fit(looks_of(readings, days, kept), self._recipe, {})
+            model, odds = fitting.fit(looks_of(readings, days, kept), self._recipe, {})
+            sizes = [int(days[reading.kept[kept].days].sum()) for reading in readings]
+            parts = np.split(odds, np.cumsum(sizes)[:-1])
+            unseen = {reading.plan.account: part for reading, part in zip(readings, parts, strict=True)}
+            self._known[key] = Fitted(model, unseen, days)
         return self._known[key]
 
 
@@ -73,7 +91,7 @@ class LearntDetector:
         self.name = name
         self.cost = Cost()
         self._fits, self._without, self._kept = fits, without, kept
-        self._model: Model | None = None
+        self._fit: Fitted | None = None
 
     def read(
         self, rows: Columns, places: npt.NDArray[np.int64], truth: Sequence[npt.NDArray[np.bool_]]
@@ -87,7 +105,7 @@ class LearntDetector:
 
     def fit(self, readings: Sequence[Reading], days: npt.NDArray[np.bool_]) -> None:
         """Fit trees, calibration and bounds on the looks of these days."""
-        self._model = self._fits.fit(readings, days, self._kept)
+        self._fit = self._fits.fit(readings, days, self._kept)
 
     def scores(self, readings: Sequence[Reading]) -> Floats:
         """Return each day's highest score."""
@@ -107,18 +125,23 @@ class LearntDetector:
         return found
 
     def _fitted(self) -> Model:
-        return scoring.shipped() if self._model is None else self._model
+        return scoring.shipped() if self._fit is None else self._fit.model
 
     def _by_look(self, readings: Sequence[Reading]) -> list[tuple[Signal, Floats]]:
+        model = self._fitted()
         signals: list[Signal] = [reading.kept[self._kept] for reading in readings]
         values = np.concatenate([signal.values for signal in signals])
-        odds = self._fitted().log_odds(values if self._without is None else features.masked(values, self._without))
-        declared = np.repeat(
-            [reading.plan.declared is not None for reading in readings], [len(s.days) for s in signals]
-        )
-        scores = scoring.probability(odds, declared)
-        ends = np.cumsum([len(signal.days) for signal in signals])
-        return list(zip(signals, np.split(scores, ends[:-1]), strict=True))
+        if self._without is not None:
+            values = features.masked(values, self._without)
+        ends = np.cumsum([len(signal.days) for signal in signals])[:-1]
+        odds = np.split(model.log_odds(values), ends)
+        if self._fit is not None and self._without is None:
+            for reading, signal, own in zip(readings, signals, odds, strict=True):
+                if reading.plan.account in self._fit.unseen:
+                    own[self._fit.days[signal.days]] = self._fit.unseen[reading.plan.account]
+        declared = np.concatenate(list(map(_covered, readings, signals)))
+        scores = model.scores_at(np.concatenate(odds), values, declared)
+        return list(zip(signals, np.split(scores, ends), strict=True))
 
 
 def follow(rows: Columns, places: npt.NDArray[np.int64], truth: Sequence[npt.NDArray[np.bool_]]) -> list[Signal]:
@@ -149,6 +172,7 @@ def _signals(
     at = np.concatenate([at for at, _, _ in found] or [np.zeros(0, np.int64)])
     states = sketch.stacked([part for _, part, _ in found])
     values, requests = features.matrix(states), states["total"].astype(np.int64)
+    today = states["today"][:, 0].astype(np.int64)
     days = np.repeat([day for _, _, day in found], sizes).astype(np.int64) - int(START_S // DAY_S)
     ends_day = np.repeat([place in ends for place in range(len(found))], sizes).astype(bool)
     order = np.argsort(at, kind="stable")
@@ -156,8 +180,15 @@ def _signals(
     signals = []
     for own, mine in zip(np.split(order, bounds), truth, strict=True):
         harvested = np.append(0, np.cumsum(mine))[np.minimum(requests[own], len(mine))]
-        signals.append(Signal(values[own], requests[own], days[own], ends_day[own], harvested))
+        signals.append(Signal(values[own], requests[own], today[own], days[own], ends_day[own], harvested))
     return signals
+
+
+def _covered(reading: Reading, signal: Signal) -> npt.NDArray[np.bool_]:
+    """Return the looks at which a declared use had not ended and was kept to, as `Watch` sees it."""
+    plan = reading.plan
+    kept_to = np.ones(len(signal.days), bool) if plan.declared_cap is None else signal.today <= plan.declared_cap
+    return np.asarray(kept_to & (signal.days < plan.declared_until) & (plan.declared is not None))
 
 
 def looks_of(readings: Sequence[Reading], days: npt.NDArray[np.bool_], kept: str) -> Looks:
@@ -168,7 +199,7 @@ def looks_of(readings: Sequence[Reading], days: npt.NDArray[np.bool_], kept: str
     chosen = days[np.concatenate([signal.days for signal in signals])]
 
     def spread(values: list[object]) -> npt.NDArray[np.generic]:
-        return np.repeat(np.array(values), sizes)[chosen]
+        return np.asarray(np.repeat(np.array(values), sizes)[chosen])
 
     attack = spread([plan.is_attack for plan in plans]).astype(bool)
     return Looks(

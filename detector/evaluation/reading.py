@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
+from detector import columns
+from detector.columns import Columns
 from detector.evaluation.planning import Plan, World
 from detector.evaluation.simulation import START_S, History, Record, simulate
 from detector.evaluation.traces import DAYS
-from detector import columns
-from detector.columns import Columns
 from detector.sketch import DAY_S
 from gateway.ledger.fingerprint import complete_all
 from gateway.ledger.importing import BATCH_ROWS

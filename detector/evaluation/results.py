@@ -21,6 +21,7 @@ from detector.evaluation.figures import (
     Floats,
     Ranking,
 )
+from detector.evaluation.learnt import Fits, LearntDetector
 from detector.evaluation.measuring import PREVALENCES, Judged, SplitFigures, Table, figures_of, judge
 from detector.evaluation.operating import (
     HARD,
@@ -37,7 +38,6 @@ from detector.evaluation.operating import (
     look_alikes,
 )
 from detector.evaluation.planning import Plan, Size, World
-from detector.evaluation.learnt import Fits, LearntDetector
 from detector.evaluation.reading import Progress, Reading, bring_in, read_back
 from detector.evaluation.rivals import (
     Distances,
@@ -253,9 +253,9 @@ def _counts(plans: Sequence[Plan], world: World) -> dict[str, int]:
         "benign profiles": len(world.benign),
         "strategies": len(world.attacks),
         "benign accounts": sum(not plan.is_attack for plan in plans),
-        "benign requests": sum(plan.requests for plan in plans if not plan.is_attack),
+        "benign requests": sum(plan.total for plan in plans if not plan.is_attack),
         "campaigns": len({plan.group for plan in plans if plan.is_attack}),
         "cells": len({plan.cell for plan in plans if plan.is_attack}),
         "accounts of campaigns": sum(plan.is_attack for plan in plans),
-        "requests of campaigns": sum(plan.requests for plan in plans if plan.is_attack),
+        "requests of campaigns": sum(plan.total for plan in plans if plan.is_attack),
     }

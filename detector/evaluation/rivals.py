@@ -12,8 +12,8 @@ import numpy.typing as npt
 from scipy import stats
 from sklearn.ensemble import IsolationForest
 
-from detector.evaluation.contenders import Learns, day_ends
 from detector.columns import Columns
+from detector.evaluation.contenders import Learns, day_ends
 from detector.evaluation.learnt import Signal
 from detector.evaluation.reading import Floats, Reading, each
 from detector.evaluation.simulation import START_S

@@ -16,16 +16,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from detector import columns, features, sketch
+from detector import columns, features, fitting, sketch
 from detector.checkpoints import LEAST, Follower
-from detector.evaluation.planning import Plan, World
+from detector.evaluation.attacks import attack_strategies
+from detector.evaluation.benign import benign_profiles
+from detector.evaluation.corpora import load_corpora
+from detector.evaluation.planning import Plan, Size, World
 from detector.evaluation.simulation import simulate
-from detector.fitting import Looks
+from detector.evaluation.traces import load_clients
+from detector.fitting import Looks, Recipe
+from detector.scoring import Model
 from detector.sketch import States
 from gateway.ledger.fingerprint import complete_all
 from gateway.ledger.traffic import to_table
 
 BLOCK_REQUESTS = 20_000
+SEEDS = (103, 104)  # of the shipped model
+SIZES = (Size(1_000, 2, 3_000, 30), Size(1_000, 3, 1_200, 40))  # of months with even and with odd seeds
+SHIPPED = Recipe()
+NOT_LEARNT_FROM = frozenset({"dolly", "sgd"})  # CC-BY-SA
 Progress = Callable[[str, int, int], None]
 
 
@@ -70,6 +79,24 @@ class _Gathered:
         self.harvested.append(harvested)
         self.ends_day.append(ends_day)
         self.merged.append(merged)
+
+
+def fit_shipped(data: Path | None, seeds: Sequence[int], folder: Path, progress: Progress) -> Model:
+    """Return the model of these months, those that are not in the folder yet simulated first."""
+    world = permitted(data)
+    paths = [folder / f"{seed}.npz" for seed in seeds]
+    for seed, path in zip(seeds, paths, strict=True):
+        if not path.exists():
+            keep(path, month(world, world.plan(SIZES[seed % len(SIZES)], seed), str(seed), progress))
+    corpora = sorted(corpus.name for corpus in world.corpora)
+    card = {"seeds": list(seeds), "corpora": corpora, "strategies": len(world.attacks), "profiles": len(world.benign)}
+    return fitting.fit(kept(paths), SHIPPED, card)[0]
+
+
+def permitted(data: Path | None) -> World:
+    """Return a world without the corpora whose licence the model should not inherit."""
+    corpora = [corpus for corpus in load_corpora(data) if corpus.name not in NOT_LEARNT_FROM]
+    return World(corpora, load_clients(data), benign_profiles(), attack_strategies())
 
 
 def month(world: World, plans: Sequence[Plan], label: str, progress: Progress) -> dict[str, npt.NDArray[Any]]:

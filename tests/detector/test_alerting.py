@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from detector.alerting import Alerting
 from detector import columns
+from detector.alerting import Alerting
 from detector.columns import Columns
 from detector.watch import Watch
 from gateway.ledger import accounts, alerts, enforcement

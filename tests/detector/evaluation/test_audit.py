@@ -19,7 +19,7 @@ def _probe(name: str) -> list[Probe]:
 def short(world: World) -> list[Plan]:
     """Return a few hundred accounts of thirty requests each."""
     plans = [plan for plan in world.plan(Size(150, 2, 60), 2) if not plan.is_attack or plan.campaign.rank < 2]  # type: ignore[union-attr]
-    return [replace(plan, requests=30) for plan in plans]
+    return [replace(plan, requests=30, beside=()) for plan in plans]
 
 
 @pytest.mark.parametrize("giveaway", ["user agent", "hour"])
