@@ -1,10 +1,13 @@
-"""From assessments to alerts: one open per account, none while a measure is in force, none twice on one evidence."""
+"""From assessments to alerts: one open per account, none while a measure is in force, none twice on one evidence.
+
+A linked set has one alert, in the name of the member that had one first, else of the one that drew most.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -57,7 +60,7 @@ class Alerting:
             measures = enforcement.in_force(connection)
         self._warn(set(suspects) - known)
         raised = []
-        for name in sorted(known - measures.keys()):
+        for name in _heads(watch, known - measures.keys(), newest):
             alert = self._publish_one(watch, name, newest[name])
             raised += [] if alert is None else [alert]
         return raised
@@ -108,11 +111,30 @@ class Alerting:
         self._strangers |= strangers
 
 
+def _heads(watch: Watch, suspects: set[str], newest: Mapping[str, Alert | None]) -> list[str]:
+    """Return who alerts are to speak of: every suspect that is in no set, and one of each set."""
+    heads: dict[str, str] = {}
+
+    def rank(name: str) -> tuple[bool, float, float]:
+        alert = newest[name]
+        is_open = alert is not None and alert.state == "open"
+        opened = -alert.opened.timestamp() if alert is not None and is_open else 0.0
+        return is_open, opened, float(watch.book.verdicts["leaked"][watch.book.place(name)])
+
+    for name in sorted(suspects):
+        linked = watch.acting_with(name)
+        key = name if linked is None else f"set of {watch.book.names[int(linked.members.min())]}"
+        if key not in heads or rank(name) > rank(heads[key]):
+            heads[key] = name
+    return sorted(heads.values())
+
+
 def evidence(watch: Watch, assessment: Assessment) -> dict[str, Any]:
     """Return an alert's evidence as `gateway.ledger.alerts.Alert` documents it; costs in nano-dollars.
 
     `requests_before_alert` counts from the account's first record in the lake, `live_requests_before_alert` those of
-    live origin among them; `leaked_tokens` is novelty leaked in 28 days; `set` names the linked set, `members` it.
+    live origin among them; `leaked_tokens` is novelty leaked in 28 days. `members` are the accounts of a linked set that
+    gives cause for an alert, `set` its id, and `links` which two were linked by which channels, strongest first.
     """
     name, crossing = assessment.account, assessment.crossing
     place = watch.book.place(name)
@@ -127,11 +149,26 @@ def evidence(watch: Watch, assessment: Assessment) -> dict[str, Any]:
         "leaked_tokens": round(float(verdict["leaked"])),
         "cost": int(verdict["cost"]),
         "lowered_by": assessment.lowered_by,
-        "set": assessment.set_id,
-        "members": watch.members(name),
+        **_linked(watch, assessment),
         "examples": watch.book.examples(name),
         "daily": _daily(state),
     }
+
+
+def _linked(watch: Watch, assessment: Assessment) -> dict[str, Any]:
+    linked, names = watch.acting_with(assessment.account), watch.book.names
+    if linked is None:
+        return {"set": None, "members": [], "links": []}
+    links = [
+        {
+            "accounts": [names[edge.first], names[edge.second]],
+            "channels": list(edge.channels),
+            "log_odds": edge.log_odds,
+        }
+        for edge in linked.edges
+    ]
+    members = [names[place] for place in linked.members.tolist()]
+    return {"set": assessment.set_id, "members": members, "links": links}
 
 
 def _daily(state: sketch.States) -> list[dict[str, Any]]:

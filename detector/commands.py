@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
@@ -62,6 +63,7 @@ def run(context: Context) -> None:
 def score(context: Context, daily: bool) -> None:
     """Replay the lake in event time, as the service would have seen it, and print what it says of every account."""
     from detector import columns as lake_columns  # noqa: PLC0415 — see `run`
+    from detector.links.linker import AccountLinks, registered  # noqa: PLC0415
     from detector.replay import replay  # noqa: PLC0415
     from detector.service import lake_path  # noqa: PLC0415
     from gateway.ledger.lake import Lake  # noqa: PLC0415
@@ -69,7 +71,8 @@ def score(context: Context, daily: bool) -> None:
     table = Lake(lake_path(context.settings)).read(columns=lake_columns.COLUMNS)
     with context.database.read() as connection:
         uses = declared_uses.every(connection)
-    rows = replay(lake_columns.read(table), context.settings.detector.minimum_requests, uses, daily)
+    linker = AccountLinks(functools.partial(registered, context.database))
+    rows = replay(lake_columns.read(table), context.settings.detector.minimum_requests, uses, daily, linker=linker)
     if context.json:
         context.emit(rows)
         return

@@ -89,6 +89,11 @@ class Model:
         return file.getvalue()
 
 
+def lowered(score: float) -> float:
+    """Return a score as a use that operators granted, and that is kept to, makes it."""
+    return score / (score + DECLARED * (1 - score))
+
+
 def read(raw: bytes) -> Model:
     """Return the model that `Model.to_bytes` wrote; raises `ValueError` where it was fitted on other features."""
     with np.load(io.BytesIO(raw), allow_pickle=False) as found:

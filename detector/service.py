@@ -6,6 +6,7 @@ restart it goes on from there. Without one, or with one that it can't read, it r
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from detector import checkpoint, columns
+from detector.links.linker import AccountLinks, registered
 from detector.alerting import Alerting
 from detector.watch import Watch
 from gateway.ledger import metric_files, tombstones
@@ -27,6 +29,7 @@ RESTS = (
     4.0  # after a round that took t seconds of CPU it rests at least this many times t, beside vLLM on the same cores
 )
 LONGEST_WAIT_S = 30.0
+LINK_EVERY_S, LINK_RESTS = 180.0, 50.0  # seconds between linkings, and at least so many times what the last one took
 CHECKPOINT_EVERY_S = 60.0  # and when it is told to stop
 
 logger = logging.getLogger(__name__)
@@ -63,6 +66,13 @@ class Metrics:
             buckets=(0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
             registry=self.registry,
         )
+        self.sets = Gauge("spiritsafe_detector_linked_sets", "Sets of linked accounts", registry=self.registry)
+        self.link_seconds = Histogram(
+            "spiritsafe_detector_link_seconds",
+            "CPU seconds of linking all accounts",
+            buckets=(0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0),
+            registry=self.registry,
+        )
         for severity in ("low", "medium", "high"):
             self.alerts.labels(severity)
 
@@ -88,7 +98,7 @@ class Service:
         self._version = self._kept = checkpoint.resume(self._checkpoint, self.watch, self._lake.version())
         self._kept_at = time.monotonic()
         self._caught_up = time.monotonic()
-        self._published: set[str] = set()
+        self._link_at = time.monotonic()
         self.metrics = Metrics()
 
     def start_over(self) -> None:
@@ -146,6 +156,17 @@ class Service:
         for alert in raised:
             self.metrics.alerts.labels(alert.severity).inc()
         return table.num_rows, len(raised)
+
+    def _link(self) -> set[str]:
+        if time.monotonic() < self._link_at:
+            return set()
+        began = time.process_time()
+        found = self._watch.link()
+        spent = time.process_time() - began
+        self.metrics.link_seconds.observe(spent)
+        self.metrics.sets.set(self._watch.linked)
+        self._link_at = time.monotonic() + max(LINK_EVERY_S, LINK_RESTS * spent)
+        return found
 
     def _measure(self, rows: int, cpu_s: float) -> None:
         self.metrics.rows.inc(rows)

@@ -1,23 +1,63 @@
-"""Linked accounts as one: the states of a set are merged, scored like an account's, and its members share the score.
+"""Linked accounts as one: who acts together, by which channels, and how likely it is that they harvest.
 
-What links accounts is somebody else's: a `Linker` sees every request as it is read and names the sets at the end of a
-day. A set counts from then on; its members' score is the greater of their own and the set's.
+What links accounts is somebody else's: a `Linker` sees every request as it is read and names the sets when it is asked.
+A set counts from then on; its members' score is the greater of their own and the set's.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from detector import sketch
 from detector.columns import Columns
-from detector.scoring import Model
 from detector.sketch import States
 
 Places = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Two accounts, by their places, the channels that link them, and the log odds that they are of one campaign."""
+
+    first: int
+    second: int
+    channels: tuple[str, ...]
+    log_odds: float
+
+
+@dataclass(frozen=True)
+class LinkedSet:
+    """Accounts that act together, by their places; `score` (0 to 1): how likely it is that they harvest as one.
+
+    `edges` are those that the set rests on, strongest first; each has two independent channels or more.
+    """
+
+    members: Places
+    score: float
+    edges: tuple[Edge, ...] = ()
+
+
+WORDS = {
+    "template": "how requests are sent",
+    "content": "what is asked",
+    "time": "when",
+    "company": "who pays and from where",
+    "pivot": "a move to another model on one day",
+}
+
+
+def reason(linked: LinkedSet) -> dict[str, Any]:
+    """Return what is to be said of a set, as an alert's reasons are."""
+    counts = Counter(channel for edge in linked.edges for channel in edge.channels)
+    shared = ", ".join(WORDS[channel] for channel, _ in counts.most_common())
+    others = len(linked.members) - 1
+    text = f"Acts as one with {others} other account{'s' if others != 1 else ''}: alike in {shared}."
+    return {"feature": "linked_accounts", "value": others, "own_baseline": None, "peer_median": None, "text": text}
 
 
 class Linker(Protocol):
@@ -27,8 +67,8 @@ class Linker(Protocol):
         """Take requests in event time; `places` are those of their accounts."""
         ...
 
-    def sets(self, states: States, day: int) -> Sequence[Places]:
-        """Return the sets there are at the end of a day, each as the places of its members, no account in two."""
+    def sets(self, states: States, day: int) -> Sequence[LinkedSet]:
+        """Return the sets there are at a moment of a day (since the epoch), no account in two."""
         ...
 
     def keep(self, places: Places) -> None:
@@ -50,7 +90,7 @@ class NoLinks:
     def see(self, rows: Columns, places: Places) -> None:
         """Take requests."""
 
-    def sets(self, states: States, day: int) -> Sequence[Places]:
+    def sets(self, states: States, day: int) -> Sequence[LinkedSet]:
         """Return no sets."""
         return []
 
@@ -63,10 +103,3 @@ class NoLinks:
 
     def restore(self, raw: bytes) -> None:
         """Take up nothing."""
-
-
-def set_scores(model: Model, states: States, sets: Sequence[Places]) -> npt.NDArray[np.float64]:
-    """Return the score of each set's merged state, shape (sets,)."""
-    if not sets:
-        return np.zeros(0)
-    return model.scores(sketch.stacked([sketch.merge(states[members]) for members in sets]))

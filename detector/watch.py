@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from detector import explain, features, scoring, sketch
+from detector import explain, features, scoring, sets, sketch
 from detector.book import Book
 from detector.checkpoints import LEAST, Follower
 from detector.columns import Columns
 from detector.explain import Reason
 from detector.scoring import Model, Severity
-from detector.sets import Linker, NoLinks, Places, set_scores
+from detector.sets import LinkedSet, Linker, NoLinks, Places
 from detector.sketch import States
 from gateway.ledger.declared_uses import DeclaredUse
 
@@ -71,6 +71,7 @@ class Watch:
         self._follower = Follower(self._look, self._close_day, self.minimum_requests)
         self._end_of_day: Callable[[int], None] | None = None
         self._medians: npt.NDArray[np.float32] | None = None
+        self._linked: dict[int, LinkedSet] = {}
 
     @property
     def day(self) -> int:
@@ -101,6 +102,7 @@ class Watch:
         """Remove accounts with all that is kept of them."""
         if any(name in self.book for name in names):
             self.linker.keep(self.book.forget(names))
+            self._linked = {}  # they speak of places that are others' now
 
     def resume(self, book: Book, day: int, links: bytes) -> None:
         """Go on from what a checkpoint kept."""
@@ -126,11 +128,30 @@ class Watch:
         """Return the accounts that scored an alert at some time."""
         return [self.book.names[place] for place in np.flatnonzero(self.book.verdicts["alert_time"] > 0)]
 
-    def members(self, name: str) -> list[str]:
-        """Return the accounts of an account's linked set, itself among them; none where it has no set."""
-        number = int(self.book.verdicts["set"][self.book.place(name)])
-        places = np.flatnonzero(self.book.verdicts["set"] == number).tolist()
-        return [self.book.names[place] for place in places] if number else []
+    def link(self) -> set[str]:
+        """Find the linked sets anew and score their members by them; returns the accounts in sets that alert."""
+        states, verdicts = self.book.states, self.book.verdicts
+        verdicts["set"], verdicts["set_score"] = 0, 0.0
+        self._linked = {1 + int(each.members.min()): each for each in self.linker.sets(states, self.day)}
+        for number, each in self._linked.items():
+            covered = np.array(
+                [self._covering(states[p : p + 1], self.book.names[p]) is not None for p in each.members]
+            )
+            verdicts["set"][each.members] = number
+            verdicts["set_score"][each.members] = np.where(covered, scoring.lowered(each.score), each.score)
+            self._record(states, each.members, verdicts["score"][each.members].astype(np.float64))
+        alerting = [each.members for each in self._linked.values() if each.score >= self.model.alert]
+        return {self.book.names[place] for members in alerting for place in members.tolist()}
+
+    @property
+    def linked(self) -> int:
+        """How many linked sets there are."""
+        return len(self._linked)
+
+    def acting_with(self, name: str) -> LinkedSet | None:
+        """Return the set that an account is linked into, where the set gives cause for an alert; else None."""
+        found = self._linked.get(int(self.book.verdicts["set"][self.book.place(name)]))
+        return found if found is not None and found.score >= self.model.alert else None
 
     def _look(self, states: States, places: Places) -> None:
         covered = np.array([self._covering(states[p : p + 1], self.book.names[p]) is not None for p in places])
@@ -152,20 +173,10 @@ class Watch:
 
     def _close_day(self, states: States, active: Places, day: int) -> None:
         self._medians = None
-        sets = self.linker.sets(states, day)
-        if sets or self.book.verdicts["set"].any():
-            self._score_sets(states, sets)
+        self.link()
         if self._end_of_day is not None:
             self._end_of_day(day)
         self.book.verdicts["day_peak"] = 0.0
-
-    def _score_sets(self, states: States, sets: Sequence[Places]) -> None:
-        verdicts = self.book.verdicts
-        verdicts["set"], verdicts["set_score"] = 0, 0.0
-        for members, score in zip(sets, set_scores(self.model, states, sets), strict=True):
-            verdicts["set"][members] = 1 + int(members.min())
-            verdicts["set_score"][members] = score
-            self._record(states, members, verdicts["score"][members].astype(np.float64))
 
     def _covering(self, state: States, name: str) -> DeclaredUse | None:
         """Return the use that covers the account's present traffic: not ended, and kept to today."""
@@ -182,7 +193,9 @@ class Watch:
     def _reasons(self, state: States, name: str) -> list[Reason]:
         peers = len(self.book)
         medians = self._peer_medians()
-        return explain.reasons(self.model, state, medians, peers - 1, self.uses.get(name, []))
+        own = explain.reasons(self.model, state, medians, peers - 1, self.uses.get(name, []))
+        linked = self.acting_with(name)
+        return own if linked is None else [sets.reason(linked), *own]
 
     def _peer_medians(self) -> npt.NDArray[np.float32]:
         """Return the medians of accounts that gave no cause for an alert, drawn towards the shipped ones."""

@@ -22,6 +22,7 @@ CHANNELS: dict[str, tuple[str, ...]] = {
     "pivot": ("pivot",),
 }
 STATISTICS = tuple(name for names in CHANNELS.values() for name in names)
+MOST_SIGNED_UP = 0.5
 _AT_ONCE = 20_000  # pairs
 Floats = npt.NDArray[np.float64]
 
@@ -116,12 +117,15 @@ class Comparison:
     def _company(self, first: Places, second: Places) -> dict[str, Floats]:
         held = self.links
         gap = np.abs(self._created[first] - self._created[second])
+        crowd = _crowd(self._signups, self._created[first], 1.0)
+        # Where most were entered in the register together, the day of entry is nobody's own.
+        gap = np.where(crowd > MOST_SIGNED_UP, np.nan, gap)
         return {
             "payment": self._equal(held["payment"], "payment", first, second),
             "network": self._shared("network", first, second),
             "signup_network": self._equal(held["signup_network"], "signup_network", first, second),
             "signup_gap": gap,
-            "signup_crowd": np.where(np.isnan(gap), np.nan, _crowd(self._signups, self._created[first], 1.0)),
+            "signup_crowd": np.where(np.isnan(gap), np.nan, crowd),
         }
 
     def _shared(self, name: str, first: Places, second: Places) -> Floats:

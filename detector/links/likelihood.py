@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Self
 
@@ -67,7 +68,7 @@ class PairLikelihood(BaseEstimator):  # type: ignore[misc]
         return np.asarray(model.coef_.T, dtype=np.float64)
 
 
-def log_odds(logits: Floats, without: tuple[str, ...] = ()) -> Floats:
+def log_odds(logits: Floats, without: Collection[str] = ()) -> Floats:
     """Return the log odds of one campaign against the other kinds, from all channels but those `without`; (pairs,)."""
     kept = [place for place, name in enumerate(CHANNELS) if name not in without]
     total = logits[:, kept].sum(axis=1) + np.log(PRIORS)

@@ -11,10 +11,20 @@ import numpy as np
 from detector.columns import Columns
 from detector.links import profile
 from detector.links.profile import LINK, Places, Registered
-from detector.links.sets import LinkedSet, find
+from detector.links.sets import find
+from detector.sets import LinkedSet
 from detector.sketch import States
+from gateway.ledger import accounts
+from gateway.ledger.database import Database
 
 Register = Callable[[], Mapping[str, Registered]]
+
+
+def registered(database: Database) -> dict[str, Registered]:
+    """Return what the control plane's register says of every account."""
+    with database.read() as connection:
+        rows = accounts.every(connection)
+    return {row.name: Registered(row.created, row.payment, row.signup_network) for row in rows}
 
 
 def _nobody() -> Mapping[str, Registered]:

@@ -8,69 +8,92 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from detector.links import scoring
 from detector.links.blocking import candidates
 from detector.links.channels import CHANNELS, Comparison, Floats
 from detector.links.components import components
+from detector.links.describing import describe
 from detector.links.likelihood import CAMPAIGN, log_odds, shipped
 from detector.links.profile import Links, Places
+from detector.sets import Edge, LinkedSet
 from detector.sketch import States
 
 LEAST_REQUESTS = 5  # before them an account shows too little to be linked
 SAYS = 0.7  # nats by which a channel must favour one campaign over strangers to count as one that links
-LEAST_ODDS = -2.0  # log odds of an edge, and of the mean over pairs of a set
+LEAST_ODDS = -2.0  # log odds of an edge, and of the mean over pairs of a set: companies are linked too, and then scored
+EDGES = 60  # kept of a set, for those who look at it
 # One program and one office are what any company has: these two alone, which say how requests are sent and who pays
 # for them, never link; what is asked, when, or a move to another model on one day must agree as well.
 ORDINARY = ("template", "company")
+Channels = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class LinkedSet:
-    """Accounts, by their rows, and the edges among them: pairs of rows, log odds and which `CHANNELS` each rests on.
+class Linkage:
+    """What was found among accounts: `sets` of them and the edges between them, all as rows of `states`.
 
-    `edges` has shape (edges, 2), `odds` (edges,), `channels` (edges, len(CHANNELS)).
+    `first`, `second`, `odds` have shape (edges,), `saying`, the channels that each edge rests on, (edges, channels).
     """
 
-    rows: Places
-    edges: Places
+    states: States
+    comparison: Comparison
+    sets: list[Places]
+    first: Places
+    second: Places
     odds: Floats
-    channels: npt.NDArray[np.bool_]
+    saying: Channels
 
 
-def find(states: States, links: Links, without: Collection[str] = ()) -> list[LinkedSet]:
-    """Return the linked sets among accounts, largest first; `without`: channels that are not to be used."""
-    rows = np.flatnonzero(states["total"] >= LEAST_REQUESTS)
-    states, links = states[rows], links[rows]
-    if len(rows) < 2:
-        return []
+def link(states: States, links: Links, without: Collection[str] = ()) -> Linkage:
+    """Link accounts and return the sets among them, largest first; `without`: channels that are not to be used."""
     comparison, likelihood = Comparison(states, links), shipped()
     first, second = candidates(states, links, comparison.centred)
     logits = likelihood.logits(comparison.statistics(first, second))
-    odds, saying = log_odds(logits, tuple(without)), speaking(logits, without)
+    odds, saying = log_odds(logits, without), speaking(logits, without)
     linked = (odds >= LEAST_ODDS) & independent(saying)
     first, second, odds, saying = first[linked], second[linked], odds[linked], saying[linked]
 
     def weigh(one: Places, other: Places) -> Floats:
-        return log_odds(likelihood.logits(comparison.statistics(one, other)), tuple(without))
+        return log_odds(likelihood.logits(comparison.statistics(one, other)), without)
 
-    found = components(len(rows), first, second, odds, weigh, LEAST_ODDS)
-    return [_linked(part, rows, first, second, odds, saying) for part in found]
+    found = components(len(states), first, second, odds, weigh, LEAST_ODDS)
+    return Linkage(states, comparison, found, first, second, odds, saying)
 
 
-def speaking(logits: Floats, without: Collection[str] = ()) -> npt.NDArray[np.bool_]:
+def find(states: States, links: Links, without: Collection[str] = ()) -> list[LinkedSet]:
+    """Return the linked sets among accounts with their scores, largest first."""
+    rows = np.flatnonzero(states["total"] >= LEAST_REQUESTS)
+    if len(rows) < 2:
+        return []
+    found = link(states[rows], links[rows], without)
+    scores = scoring.shipped().scores(describe(found.sets, found.states, found.comparison, shipped()))
+    return [
+        LinkedSet(rows[members], float(score), tuple(_edges(found, members, rows)))
+        for members, score in zip(found.sets, scores, strict=True)
+    ]
+
+
+def speaking(logits: Floats, without: Collection[str] = ()) -> Channels:
     """Return which channels favour one campaign over strangers, shape (pairs, channels)."""
     used = np.array([name not in without for name in CHANNELS])
     return np.asarray((logits[:, :, CAMPAIGN] >= SAYS) & used)
 
 
-def independent(saying: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def independent(saying: Channels) -> Channels:
     """Return which pairs two channels link, one of which is not what any company has; shape (pairs,)."""
     beyond = np.array([name not in ORDINARY for name in CHANNELS])
     return np.asarray((saying.sum(axis=1) >= 2) & saying[:, beyond].any(axis=1))
 
 
-def _linked(
-    part: Places, rows: Places, first: Places, second: Places, odds: Floats, saying: npt.NDArray[np.bool_]
-) -> LinkedSet:
-    inside = np.isin(first, part) & np.isin(second, part)
-    edges = np.stack([rows[first[inside]], rows[second[inside]]], axis=1)
-    return LinkedSet(rows[part], edges, odds[inside], saying[inside])
+def _edges(found: Linkage, members: Places, rows: Places) -> list[Edge]:
+    inside = np.flatnonzero(np.isin(found.first, members) & np.isin(found.second, members))
+    strongest = inside[np.argsort(-found.odds[inside], kind="stable")][:EDGES]
+    return [
+        Edge(
+            int(rows[found.first[edge]]),
+            int(rows[found.second[edge]]),
+            tuple(name for name, says in zip(CHANNELS, found.saying[edge], strict=True) if says),
+            round(float(found.odds[edge]), 2),
+        )
+        for edge in strongest
+    ]
