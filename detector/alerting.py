@@ -133,8 +133,8 @@ def evidence(watch: Watch, assessment: Assessment) -> dict[str, Any]:
     """Return an alert's evidence as `gateway.ledger.alerts.Alert` documents it; costs in nano-dollars.
 
     `requests_before_alert` counts from the account's first record in the lake, `live_requests_before_alert` those of
-    live origin among them; `leaked_tokens` is novelty leaked in 28 days. `members` are the accounts of a linked set that
-    gives cause for an alert, `set` its id, and `links` which two were linked by which channels, strongest first.
+    live origin among them; `leaked_tokens` is novelty leaked in 28 days. `members` are the accounts of a linked set
+    that gives cause for an alert, `set` its id, `links` which two are linked by which channels, strongest first.
     """
     name, crossing = assessment.account, assessment.crossing
     place = watch.book.place(name)

@@ -16,8 +16,8 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from detector import checkpoint, columns
-from detector.links.linker import AccountLinks, registered
 from detector.alerting import Alerting
+from detector.links.linker import AccountLinks, registered
 from detector.watch import Watch
 from gateway.ledger import metric_files, tombstones
 from gateway.ledger.database import Database
@@ -93,7 +93,8 @@ class Service:
         self._settings = settings
         self._lake = Lake(lake_path(settings))
         self._alerting = Alerting(database)
-        self.watch = Watch(settings.detector.minimum_requests)
+        self._database = database
+        self.watch = self._new_watch()
         self._checkpoint = settings.data_dir / "detector" / "state"
         self._version = self._kept = checkpoint.resume(self._checkpoint, self.watch, self._lake.version())
         self._kept_at = time.monotonic()
@@ -103,7 +104,7 @@ class Service:
 
     def start_over(self) -> None:
         """Forget what a checkpoint brought, and read the lake from its beginning."""
-        self.watch = Watch(self._settings.detector.minimum_requests)
+        self.watch = self._new_watch()
         self._version = self._kept = -1
 
     def round(self) -> Round:
@@ -150,21 +151,25 @@ class Service:
     def _advance(self) -> tuple[int, int]:
         table, version = self._lake.follow(self._version, columns=columns.COLUMNS)
         self.watch.uses = self._alerting.declared_uses()
-        touched = self.watch.advance(columns.read(table))
+        touched = self.watch.advance(columns.read(table)) | self._link()
         raised = self._alerting.publish(self.watch, touched)
         self._version = version
         for alert in raised:
             self.metrics.alerts.labels(alert.severity).inc()
         return table.num_rows, len(raised)
 
+    def _new_watch(self) -> Watch:
+        links = AccountLinks(functools.partial(registered, self._database))
+        return Watch(self._settings.detector.minimum_requests, linker=links)
+
     def _link(self) -> set[str]:
         if time.monotonic() < self._link_at:
             return set()
         began = time.process_time()
-        found = self._watch.link()
+        found = self.watch.link()
         spent = time.process_time() - began
         self.metrics.link_seconds.observe(spent)
-        self.metrics.sets.set(self._watch.linked)
+        self.metrics.sets.set(self.watch.linked)
         self._link_at = time.monotonic() + max(LINK_EVERY_S, LINK_RESTS * spent)
         return found
 

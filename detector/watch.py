@@ -154,7 +154,7 @@ class Watch:
         return found if found is not None and found.score >= self.model.alert else None
 
     def _look(self, states: States, places: Places) -> None:
-        covered = np.array([self._covering(states[p : p + 1], self.book.names[p]) is not None for p in places])
+        covered = self._covered(states, places)
         scores = self.model.scores(states[places], covered if covered.any() else None)
         self._record(states, places, scores)
 
@@ -177,6 +177,9 @@ class Watch:
         if self._end_of_day is not None:
             self._end_of_day(day)
         self.book.verdicts["day_peak"] = 0.0
+
+    def _covered(self, states: States, places: Places) -> npt.NDArray[np.bool_]:
+        return np.array([self._covering(states[p : p + 1], self.book.names[p]) is not None for p in places], dtype=bool)
 
     def _covering(self, state: States, name: str) -> DeclaredUse | None:
         """Return the use that covers the account's present traffic: not ended, and kept to today."""
