@@ -125,7 +125,8 @@ def report(found: Month, without: Collection[str] = ()) -> Iterator[str]:
             yield f"  false: {groups[row]} of {len(sets[row])}, {kinds}, score {scores[row]:.3f}"
     yield f"false sets in the month: {len({name for name, _ in false})}"
     leaked = [_leaked(found, name, caught.get(name)) for name in began]
-    yield f"share of a campaign leaked before its set was flagged: median {np.median(leaked):.2f}, caught {len(caught)}/{len(began)}"
+    yield f"share of a campaign leaked before its set was flagged: median {np.median(leaked):.2f}"
+    yield f"campaigns whose set was flagged: {len(caught)} of {len(began)}"
 
 
 def _beginnings(found: Month) -> dict[str, int]:
@@ -162,8 +163,8 @@ def _by_size(
         if shares:
             table = np.array(shares)
             yield (
-                f"  campaigns of {least}–{most} ({len(table)}): members linked {table[:, 0].mean():.2f}, in flagged sets "
-                f"{table[:, 1].mean():.2f}; begun 2–4 days ago {_mean(table, 2, 4)}, 5–13 {_mean(table, 5, 13)}, "
+                f"  campaigns of {least}–{most} ({len(table)}): members linked {table[:, 0].mean():.2f}, "
+                f"in flagged sets {table[:, 1].mean():.2f}; begun 2–4 days ago {_mean(table, 2, 4)}, 5–13 {_mean(table, 5, 13)}, "
                 f"14 and more {_mean(table, 14, 28)}"
             )
 

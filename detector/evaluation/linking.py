@@ -164,12 +164,12 @@ def fit_sets(months: Sequence[Month], likelihood: PairLikelihood) -> SetScorer:
     for number, month in enumerate(months):
         kind = dict(zip(month.group.tolist(), month.kind.tolist(), strict=True))
         for day in DAYS:
-            accounts, frame, truth, groups = described(month, day, likelihood)
+            _accounts, frame, truth, groups = described(month, day, likelihood)
             frames.append(frame)
             truths.append(truth)
             names.append([kind[g] if t else f"{number} {g}" for g, t in zip(groups, truth, strict=True)])
             weights.append([f"{number} {g}" for g in groups])
-    owners, place, count = np.unique(np.concatenate(weights), return_inverse=True, return_counts=True)
+    _owners, place, count = np.unique(np.concatenate(weights), return_inverse=True, return_counts=True)
     truth, groups = np.concatenate(truths), np.concatenate(names).astype(np.str_)
     return SetScorer().fit(pd.concat(frames, ignore_index=True), truth, 1.0 / count[place], groups)
 
