@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from detector import scoring as account_scoring
 from detector.evaluation import linking
 from detector.evaluation.attacks import attack_strategies
 from detector.evaluation.benign import benign_profiles
@@ -97,17 +96,16 @@ def read(path: Path) -> Month:
 
 def report(found: Month, without: Collection[str] = ()) -> Iterator[str]:
     """Yield lines: what was found at the end of each day, and how the sets scored."""
-    alert = account_scoring.shipped().alert
     began = _beginnings(found)
     caught: dict[str, int] = {}
     false: set[tuple[str, int]] = set()
     for day in DAYS:
         clock = time.process_time()
         sets, frame, truth, groups = linking.described(found, day, likelihood.shipped(), without)
-        scores = scoring.shipped().scores(frame)
+        scores = scoring.shipped().excess(frame)
         spent = time.process_time() - clock
         purity = [float((found.group[each] == name).mean()) for each, name in zip(sets, groups, strict=True)]
-        flagged = scores >= alert
+        flagged = scores >= 0
         for name, bad, is_true in zip(groups.tolist(), flagged, truth, strict=True):
             if bad and is_true:
                 caught.setdefault(name, day)
@@ -115,14 +113,14 @@ def report(found: Month, without: Collection[str] = ()) -> Iterator[str]:
                 false.add((name, day))
         yield (
             f"day {day}: {len(sets)} sets, {int(truth.sum())} campaigns of purity "
-            f"{np.mean([p for p, t in zip(purity, truth, strict=True) if t] or [1.0]):.3f}, scores of campaigns "
+            f"{np.mean([p for p, t in zip(purity, truth, strict=True) if t] or [1.0]):.3f}, excess of campaigns "
             f"{_quartiles(scores[truth])}, of others {_quartiles(scores[~truth])}, {int((flagged & ~truth).sum())} "
             f"others flagged, {spent:.1f} s of CPU for {len(found.rows(day))} accounts"
         )
         yield from _by_size(found, day, sets, groups, flagged, began)
         for row in np.flatnonzero(flagged & ~truth):
             kinds = Counter(found.kind[sets[row]].tolist()).most_common(3)
-            yield f"  false: {groups[row]} of {len(sets[row])}, {kinds}, score {scores[row]:.3f}"
+            yield f"  false: {groups[row]} of {len(sets[row])}, {kinds}, excess {scores[row]:.1f}"
     yield f"false sets in the month: {len({name for name, _ in false})}"
     leaked = [_leaked(found, name, caught.get(name)) for name in began]
     yield f"share of a campaign leaked before its set was flagged: median {np.median(leaked):.2f}"
@@ -164,8 +162,8 @@ def _by_size(
             table = np.array(shares)
             yield (
                 f"  campaigns of {least}–{most} ({len(table)}): members linked {table[:, 0].mean():.2f}, "
-                f"in flagged sets {table[:, 1].mean():.2f}; begun 2–4 days ago {_mean(table, 2, 4)}, 5–13 {_mean(table, 5, 13)}, "
-                f"14 and more {_mean(table, 14, 28)}"
+                f"in flagged sets {table[:, 1].mean():.2f}; begun 2–4 days ago {_mean(table, 2, 4)}, "
+                f"5–13 {_mean(table, 5, 13)}, 14 and more {_mean(table, 14, 28)}"
             )
 
 
@@ -180,7 +178,7 @@ def _leaked(found: Month, name: str, day: int | None) -> float:
 
 
 def _quartiles(values: npt.NDArray[np.float64]) -> str:
-    return "–" if not len(values) else "/".join(f"{each:.3f}" for each in np.quantile(values, (0.25, 0.5, 0.75)))
+    return "–" if not len(values) else "/".join(f"{each:.1f}" for each in np.quantile(values, (0.25, 0.5, 0.75)))
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -71,6 +71,10 @@ class Model:
         floor = np.where(rules.broken(values).any(axis=1) & ~covered, self.alert, 0.0)
         return np.asarray(np.maximum(floor, 1.0 / (1.0 + np.exp(-odds))))
 
+    def at(self, excess: float) -> float:
+        """Return the score whose log odds exceed those of an alert by so much."""
+        return float(1.0 / (1.0 + (1.0 / self.alert - 1.0) * np.exp(-excess)))
+
     def severity(self, score: float) -> Severity:
         """Return the severity of a score."""
         return SEVERITIES[sum(score >= bound for bound in self.bounds)]
@@ -87,11 +91,6 @@ class Model:
         }
         np.savez_compressed(file, **parts)  # type: ignore[arg-type]  # numpy's stub takes a flag for one of them
         return file.getvalue()
-
-
-def lowered(score: float) -> float:
-    """Return a score as a use that operators granted, and that is kept to, makes it."""
-    return score / (score + DECLARED * (1 - score))
 
 
 def read(raw: bytes) -> Model:

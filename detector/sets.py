@@ -32,13 +32,14 @@ class Edge:
 
 @dataclass(frozen=True)
 class LinkedSet:
-    """Accounts that act together, by their places; `score` (0 to 1): how likely it is that they harvest as one.
+    """Accounts that act together, by their places.
 
-    `edges` are those that the set rests on, strongest first; each has two independent channels or more.
+    `excess`: the log odds that they harvest as one, less those from which a set gives cause for an alert. `edges` are
+    those that the set rests on, strongest first; each has two independent channels or more.
     """
 
     members: Places
-    score: float
+    excess: float
     edges: tuple[Edge, ...] = ()
 
 

@@ -23,6 +23,7 @@ from detector.sets import LinkedSet, Linker, NoLinks, Places
 from detector.sketch import States
 from gateway.ledger.declared_uses import DeclaredUse
 
+LOWERED = float(np.log(scoring.DECLARED))
 PEERS = 2000  # accounts whose medians stand for the installation's
 PEERS_HALF = 50.0  # with so many, their medians weigh as much as the shipped ones
 
@@ -134,13 +135,11 @@ class Watch:
         verdicts["set"], verdicts["set_score"] = 0, 0.0
         self._linked = {1 + int(each.members.min()): each for each in self.linker.sets(states, self.day)}
         for number, each in self._linked.items():
-            covered = np.array(
-                [self._covering(states[p : p + 1], self.book.names[p]) is not None for p in each.members]
-            )
+            score, lowered = self.model.at(each.excess), self.model.at(each.excess - LOWERED)
             verdicts["set"][each.members] = number
-            verdicts["set_score"][each.members] = np.where(covered, scoring.lowered(each.score), each.score)
+            verdicts["set_score"][each.members] = np.where(self._covered(states, each.members), lowered, score)
             self._record(states, each.members, verdicts["score"][each.members].astype(np.float64))
-        alerting = [each.members for each in self._linked.values() if each.score >= self.model.alert]
+        alerting = [each.members for each in self._linked.values() if each.excess >= 0]
         return {self.book.names[place] for members in alerting for place in members.tolist()}
 
     @property
@@ -151,7 +150,7 @@ class Watch:
     def acting_with(self, name: str) -> LinkedSet | None:
         """Return the set that an account is linked into, where the set gives cause for an alert; else None."""
         found = self._linked.get(int(self.book.verdicts["set"][self.book.place(name)]))
-        return found if found is not None and found.score >= self.model.alert else None
+        return found if found is not None and found.excess >= 0 else None
 
     def _look(self, states: States, places: Places) -> None:
         covered = self._covered(states, places)

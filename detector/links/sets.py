@@ -61,15 +61,15 @@ def link(states: States, links: Links, without: Collection[str] = ()) -> Linkage
 
 
 def find(states: States, links: Links, without: Collection[str] = ()) -> list[LinkedSet]:
-    """Return the linked sets among accounts with their scores, largest first."""
+    """Return the linked sets among accounts, scored, largest first."""
     rows = np.flatnonzero(states["total"] >= LEAST_REQUESTS)
     if len(rows) < 2:
         return []
     found = link(states[rows], links[rows], without)
-    scores = scoring.shipped().scores(describe(found.sets, found.states, found.comparison, shipped()))
+    excess = scoring.shipped().excess(describe(found.sets, found.states, found.comparison, shipped()))
     return [
-        LinkedSet(rows[members], float(score), tuple(_edges(found, members, rows)))
-        for members, score in zip(found.sets, scores, strict=True)
+        LinkedSet(rows[members], float(over), tuple(_edges(found, members, rows)))
+        for members, over in zip(found.sets, excess, strict=True)
     ]
 
 
