@@ -13,8 +13,8 @@ import json
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -87,11 +87,11 @@ def read(path: Path) -> Month:
     """Return a month that was kept."""
     with np.load(path, allow_pickle=False) as found:
         kinds = {"states": STATE, "links": LINK}
-        held = {
+        held: dict[str, Any] = {
             name: {day: np.frombuffer(found[f"{name}{day}"].tobytes(), kind) for day in DAYS}
             for name, kind in kinds.items()
         }
-        return Month(**{each.name: found[each.name] for each in fields(Month) if each.name in FACTS}, **held)
+        return Month(**held, **{name: found[name] for name in FACTS})
 
 
 def report(found: Month, without: Collection[str] = ()) -> Iterator[str]:

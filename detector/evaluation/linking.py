@@ -11,6 +11,7 @@ import random
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -98,10 +99,11 @@ def follow(world: World, plans: Sequence[Plan], seed: int) -> Iterator[Month]:
 
 def joined(parts: Sequence[Month]) -> Month:
     """Return parts of a month as one."""
+    facts: dict[str, Any] = {name: np.concatenate([getattr(part, name) for part in parts]) for name in FACTS}
     return Month(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in FACTS),
         states={day: np.concatenate([part.states[day] for part in parts]) for day in DAYS},
         links={day: np.concatenate([part.links[day] for part in parts]) for day in DAYS},
+        **facts,
     )
 
 
@@ -210,14 +212,14 @@ def _followed(world: World, block: Sequence[tuple[Plan, int]]) -> Month:
         profile.update(links, rows.take(part), places[part])
         if number + 1 in DAYS:
             kept_states[number + 1], kept_links[number + 1] = states.copy(), links.copy()
-    plans = [block[who][0] for who in owner]
-    dealt = [keys[who] > 1 for who in owner]
+    plans = [block[who][0] for who in owner.tolist()]
+    dealt = [block[who][1] > 1 for who in owner.tolist()]
     return Month(
         group=np.array([f"dealt {p.account}" if d else p.group for p, d in zip(plans, dealt, strict=True)], np.str_),
         kind=np.array([plan.code for plan in plans], np.str_),
         attack=np.array([plan.is_attack for plan in plans], bool),
         members=np.array([plan.campaign.members if plan.campaign else 0 for plan in plans], np.int64),
-        harvest=np.array([_harvest(histories[who]) for who in owner], np.int64),
+        harvest=np.array([_harvest(histories[who]) for who in owner.tolist()], np.int64),
         states=kept_states,
         links=kept_links,
     )

@@ -68,7 +68,7 @@ def _leaves(crowd: Places, vectors: npt.NDArray[np.float32], rng: np.random.Gene
     if len(crowd) <= LEAF:
         yield crowd
         return
-    along = vectors[crowd] @ rng.standard_normal(vectors.shape[1]).astype(np.float32)
+    along = vectors[crowd] @ rng.standard_normal((vectors.shape[1],)).astype(np.float32)
     order = crowd[np.argsort(along, kind="stable")]
     yield from _leaves(order[: len(order) // 2], vectors, rng)
     yield from _leaves(order[len(order) // 2 :], vectors, rng)

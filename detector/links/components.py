@@ -66,7 +66,7 @@ def _chosen(a: Places, b: Places, strength: Floats, takes: npt.NDArray[np.bool_]
 
 def _standing(refused: Places, grown: Places, size: int) -> Places:
     # A refusal stands until one of the two has grown.
-    return refused[~(np.isin(refused // size, grown) | np.isin(refused % size, grown))]
+    return np.asarray(refused[~(np.isin(refused // size, grown) | np.isin(refused % size, grown))])
 
 
 def _means(label: Places, a: Places, b: Places, weigh: Weigh, rng: np.random.Generator) -> Floats:
@@ -78,7 +78,7 @@ def _means(label: Places, a: Places, b: Places, weigh: Weigh, rng: np.random.Gen
         inside = (rng.random((len(component), SAMPLE)) * counts[component][:, None]).astype(np.int64)
         return np.asarray(order[starts[component][:, None] + inside].ravel())
 
-    return weigh(drawn(a), drawn(b)).reshape(len(a), SAMPLE).mean(axis=1)
+    return np.asarray(weigh(drawn(a), drawn(b)).reshape(len(a), SAMPLE).mean(axis=1))
 
 
 def _joined(label: Places, joining: Places, taking: Places) -> Places:

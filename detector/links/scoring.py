@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import io
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -77,8 +77,9 @@ class SetScorer(BaseEstimator):  # type: ignore[misc]
         """Return what was learned as an .npz file of plain arrays."""
         check_is_fitted(self, "forest_")
         file = io.BytesIO()
+        arrays: dict[str, Any] = self.forest_.arrays("trees_")
         numbers = np.array([self.slope_, self.shift_, self.bound_])
-        np.savez_compressed(file, names=np.array(COLUMNS), numbers=numbers, **self.forest_.arrays("trees_"))
+        np.savez_compressed(file, names=np.array(COLUMNS), numbers=numbers, **arrays)
         return file.getvalue()
 
     def _grown(self, values: npt.NDArray[np.float32], truth: Truth, weight: Floats, seed: int) -> object:

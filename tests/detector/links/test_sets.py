@@ -12,9 +12,10 @@ import pytest
 
 from detector import columns, sketch
 from detector.links import sets
+from detector.links.channels import CHANNELS
 from detector.links.linker import AccountLinks
 from detector.links.profile import Registered
-from detector.sets import LinkedSet, reason
+from detector.sets import Edge, LinkedSet, reason
 from tests.detector import histories
 from tests.detector.histories import Record
 from tests.detector.words import DOMAINS
@@ -173,7 +174,7 @@ def test_without_contents_or_client_the_channels_that_are_left_link(village: tup
 
 def test_one_channel_never_links_and_neither_does_ordinary_company() -> None:
     """Template and company together are one office with one program; one more channel than these is needed."""
-    names = list(sets.CHANNELS)
+    names = list(CHANNELS)
 
     def saying(*channels: str) -> Any:
         return sets.independent(np.array([[name in channels for name in names]]))[0]
@@ -199,7 +200,7 @@ def test_links_survive_a_restart_and_an_erasure() -> None:
 
 def test_a_set_says_in_words_who_acts_together_and_how() -> None:
     """A person reads how many accounts there are and what is alike."""
-    edge = sets.Edge(0, 1, ("content", "company"), 3.0)
+    edge = Edge(0, 1, ("content", "company"), 3.0)
     told = reason(LinkedSet(np.arange(3), 1.0, (edge, edge)))
     assert told["value"] == 2
     assert "2 other accounts" in told["text"]
