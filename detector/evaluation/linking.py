@@ -36,6 +36,7 @@ from gateway.ledger.identifiers import from_rfc3339
 from gateway.ledger.traffic import to_table
 
 DAYS = (1, 2, 3, 5, 7, 10, 14, 21, 28)  # of the month, at whose ends everything is looked at
+PAIR_DAYS = (2, 5, 10, 28)  # for the likelihoods of pairs
 CELLS = (Cell(1, 300), Cell(10, 800), Cell(30, 2_100), Cell(100, 4_000))
 HYDRA_CELLS = (Cell(10, 1_000), Cell(20, 2_500), Cell(100, 9_000), Cell(1_000, 22_000))
 MOST_REQUESTS, MOST_BESIDE = 200, 60  # of an account's main use and of each other one: links need many accounts
@@ -43,7 +44,7 @@ BLOCK_REQUESTS = 20_000
 DEALT, DEALT_FROM, LEAST_SHARE, MOST_KEYS = 160, 45, 12, 14  # accounts dealt out, of so many requests, to so many keys
 HARVESTED = 3  # requests before which a member has shown nothing of its campaign
 FACTS = ("group", "kind", "attack", "members", "harvest")
-PAIRS_OF_GROUP, STRANGERS_OF_DAY = 150, 30_000
+PAIRS_OF_GROUP, STRANGERS_OF_DAY = 60, 12_000
 Floats = npt.NDArray[np.float64]
 
 
@@ -134,7 +135,7 @@ def pairs(month: Month, day: int, rng: np.random.Generator) -> tuple[Floats, npt
 def fit_pairs(months: Sequence[Month], seed: int = 0) -> PairLikelihood:
     """Learn the likelihoods from months."""
     rng = np.random.default_rng(seed)
-    parts = [pairs(month, day, rng) for month in months for day in DAYS[1:]]
+    parts = [pairs(month, day, rng) for month in months for day in PAIR_DAYS]
     statistics, kinds, weight = (np.concatenate(column) for column in zip(*parts, strict=True))
     return PairLikelihood().fit(statistics, kinds, weight)
 
