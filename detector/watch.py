@@ -68,7 +68,7 @@ class Watch:
         self.model = model or scoring.shipped()
         self.book = Book()
         self.linker: Linker = linker or NoLinks()
-        self._follower = Follower(self._look, self._close_day, self.minimum_requests)
+        self._follower = Follower(self._look, self._close_day, self.minimum_requests, self._take)
         self._end_of_day: Callable[[int], None] | None = None
         self._medians: npt.NDArray[np.float32] | None = None
 
@@ -88,7 +88,6 @@ class Watch:
         for day, part in self._follower.days(rows):
             self._follower.begin(self.book.states, day)
             chosen, mine = rows.take(part), at[part]
-            self.book.note(chosen, mine)
             self.linker.see(chosen, mine)
             self._follower.advance(self.book.states, chosen, mine)
         return {rows.names[place] for place in np.unique(rows.account)}
@@ -131,6 +130,9 @@ class Watch:
         number = int(self.book.verdicts["set"][self.book.place(name)])
         places = np.flatnonzero(self.book.verdicts["set"] == number).tolist()
         return [self.book.names[place] for place in places] if number else []
+
+    def _take(self, rows: Columns, places: Places) -> None:
+        self.book.note(rows, places)
 
     def _look(self, states: States, places: Places) -> None:
         covered = np.array([self._covering(states[p : p + 1], self.book.names[p]) is not None for p in places])
