@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import rankdata
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import GroupKFold
 from threadpoolctl import threadpool_limits
@@ -144,7 +145,8 @@ def _out_of_fold(
                 max_iter=40, max_leaf_nodes=8, min_samples_leaf=20, l2_regularization=5.0, random_state=seed
             )
             model.fit(table[learnt], attack[learnt], sample_weight=weights[learnt])
-            scores[judged] = model.decision_function(table[judged])
+            # Ranks within the fold: a fold with more campaigns leaves fewer to learn from, which would count against it.
+            scores[judged] = rankdata(model.decision_function(table[judged])) / len(judged)
     return scores
 
 
