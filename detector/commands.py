@@ -61,15 +61,15 @@ def run(context: Context) -> None:
 @standard_options
 def score(context: Context, daily: bool) -> None:
     """Replay the lake in event time, as the service would have seen it, and print what it says of every account."""
-    from detector.observations import COLUMNS, stream  # noqa: PLC0415 — see `run`
+    from detector import columns as lake_columns  # noqa: PLC0415 — see `run`
     from detector.replay import replay  # noqa: PLC0415
     from detector.service import lake_path  # noqa: PLC0415
     from gateway.ledger.lake import Lake  # noqa: PLC0415
 
-    table = Lake(lake_path(context.settings)).read(columns=COLUMNS)
+    table = Lake(lake_path(context.settings)).read(columns=lake_columns.COLUMNS)
     with context.database.read() as connection:
-        uses = declared_uses.in_force(connection)
-    rows = replay(stream(table), context.settings.detector.minimum_requests, uses, daily)
+        uses = declared_uses.every(connection)
+    rows = replay(lake_columns.read(table), context.settings.detector.minimum_requests, uses, daily)
     if context.json:
         context.emit(rows)
         return
@@ -84,13 +84,13 @@ def score(context: Context, daily: bool) -> None:
 @standard_options
 def thresholds(context: Context, catch: str | None) -> None:
     """Print what a threshold on requests, and one on tokens, would flag in each account's last day."""
-    from detector.baselines import compare  # noqa: PLC0415 — see `run`
-    from detector.observations import COLUMNS, stream  # noqa: PLC0415
+    from detector import columns as lake_columns  # noqa: PLC0415 — see `run`
+    from detector.baselines import compare  # noqa: PLC0415
     from detector.service import lake_path  # noqa: PLC0415
     from gateway.ledger.lake import Lake  # noqa: PLC0415
 
-    table = Lake(lake_path(context.settings)).read(columns=COLUMNS)
-    context.emit(compare(stream(table), catch))
+    table = Lake(lake_path(context.settings)).read(columns=lake_columns.COLUMNS)
+    context.emit(compare(lake_columns.read(table), catch))
 
 
 @detector.command("evaluate")
@@ -135,6 +135,32 @@ def evaluate(context: Context, data: Path | None, quick: bool, seed: int, additi
     if any(finding.gives_away for finding in found.audit):
         context.say("The simulator gives the label away (see its probes): the figures above say too much.")
         sys.exit(1)
+
+
+@detector.command("fit")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    envvar="SPIRITSAFE_CORPORA",
+    help="Folder of corpora and traces [own prompts and rates].",
+)
+@click.option("--seed", "seeds", multiple=True, type=int, help="A month's seed; may be repeated [the shipped model's].")
+@click.option(
+    "--months",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("build/months"),
+    show_default=True,
+    help="Where months are kept, so that another recipe needs no second simulation.",
+)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Where the model goes.")
+@standard_options
+def fit(context: Context, data: Path | None, seeds: tuple[int, ...], months: Path, out: Path) -> None:
+    """Fit the detector's model anew on simulated months; the same seeds and corpora give the same model."""
+    from detector.evaluation import training  # noqa: PLC0415 — see `run`
+
+    model = training.fit_shipped(data, seeds or training.SEEDS, months, Paced(context.say))
+    out.write_bytes(model.to_bytes())
+    context.emit_one({"model": str(out), "bounds": model.bounds, "slope": model.slope, "shift": model.shift})
 
 
 class Paced:

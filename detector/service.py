@@ -1,4 +1,8 @@
-"""The service: follows the lake in rounds and suggests alerts. What it knows it rebuilds from the lake at its start."""
+"""The service: follows the lake in rounds and suggests alerts.
+
+What it knows it keeps in a checkpoint below `data_dir`, with the version of the lake that it reaches up to; after a
+restart it goes on from there. Without one, or with one that it can't read, it reads the lake from its beginning.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,10 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from detector import checkpoint, columns
 from detector.alerting import Alerting
-from detector.observations import COLUMNS, stream
 from detector.watch import Watch
-from gateway.ledger import metric_files
+from gateway.ledger import metric_files, tombstones
 from gateway.ledger.database import Database
 from gateway.ledger.lake import Lake
 from gateway.settings import Settings
@@ -23,6 +27,7 @@ RESTS = (
     4.0  # after a round that took t seconds of CPU it rests at least this many times t, beside vLLM on the same cores
 )
 LONGEST_WAIT_S = 30.0
+CHECKPOINT_EVERY_S = 60.0  # and when it is told to stop
 
 logger = logging.getLogger(__name__)
 
@@ -78,19 +83,29 @@ class Service:
         self._settings = settings
         self._lake = Lake(lake_path(settings))
         self._alerting = Alerting(database)
-        self._watch = Watch(settings.detector.minimum_requests)
-        self._version = -1
+        self.watch = Watch(settings.detector.minimum_requests)
+        self._checkpoint = settings.data_dir / "detector" / "state"
+        self._version = self._kept = checkpoint.resume(self._checkpoint, self.watch, self._lake.version())
+        self._kept_at = time.monotonic()
         self._caught_up = time.monotonic()
         self._published: set[str] = set()
         self.metrics = Metrics()
+
+    def start_over(self) -> None:
+        """Forget what a checkpoint brought, and read the lake from its beginning."""
+        self.watch = Watch(self._settings.detector.minimum_requests)
+        self._version = self._kept = -1
 
     def round(self) -> Round:
         """Read what is new in the lake, score the accounts it concerns, and raise alerts."""
         began = time.process_time()
         version = self._lake.version()
         rows = raised = 0
+        self._forget_erased()
         if version > self._version:
             rows, raised = self._advance()
+        if self._version > self._kept and time.monotonic() - self._kept_at >= CHECKPOINT_EVERY_S:
+            self.keep()
         now, cpu = time.monotonic(), time.process_time() - began
         self.metrics.lag.set(now - self._caught_up)
         self._caught_up = now
@@ -106,13 +121,27 @@ class Service:
             if done.rows:
                 logger.info("round", extra={"rows": done.rows, "raised": done.raised, "cpu_s": round(done.cpu_s, 3)})
             stop.wait(min(LONGEST_WAIT_S, max(self._settings.detector.interval_s, RESTS * done.cpu_s)))
+        self.keep()
         metric_files.publish(directory, "detector", self.metrics.registry)
 
+    def keep(self) -> None:
+        """Write the checkpoint, unless nothing has changed since the last."""
+        self._forget_erased()
+        if self._version > self._kept:
+            checkpoint.write(self._checkpoint, self.watch, self._version)
+            self._kept, self._kept_at = self._version, time.monotonic()
+
+    def _forget_erased(self) -> None:
+        hidden = [name for name in tombstones.names(self._lake.folder.parent) if name in self.watch.book]
+        if hidden:
+            self.watch.forget(hidden)
+            self._kept = -1  # what was kept speaks of them still
+
     def _advance(self) -> tuple[int, int]:
-        table, version = self._lake.follow(self._version, columns=COLUMNS)
-        self._watch.uses = self._alerting.declared_uses()
-        touched = self._watch.advance(stream(table))
-        raised = self._alerting.publish(self._watch, touched)
+        table, version = self._lake.follow(self._version, columns=columns.COLUMNS)
+        self.watch.uses = self._alerting.declared_uses()
+        touched = self.watch.advance(columns.read(table))
+        raised = self._alerting.publish(self.watch, touched)
         self._version = version
         for alert in raised:
             self.metrics.alerts.labels(alert.severity).inc()
@@ -120,6 +149,6 @@ class Service:
 
     def _measure(self, rows: int, cpu_s: float) -> None:
         self.metrics.rows.inc(rows)
-        self.metrics.accounts.set(len(self._watch.tracked))
-        self.metrics.suspects.set(len(self._watch.suspects()))
+        self.metrics.accounts.set(len(self.watch.book))
+        self.metrics.suspects.set(len(self.watch.suspects()))
         self.metrics.round_seconds.observe(cpu_s)

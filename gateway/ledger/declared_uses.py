@@ -52,6 +52,14 @@ def of_account(connection: sa.Connection, account: str) -> list[DeclaredUse]:
     return [DeclaredUse(**row._mapping) for row in connection.execute(query)]
 
 
+def every(connection: sa.Connection) -> dict[str, list[DeclaredUse]]:
+    """Return all uses by account, those that have ended included."""
+    found: dict[str, list[DeclaredUse]] = {}
+    for row in connection.execute(sa.select(table).order_by(table.c.created)):
+        found.setdefault(row.account, []).append(DeclaredUse(**row._mapping))
+    return found
+
+
 def in_force(connection: sa.Connection) -> dict[str, list[DeclaredUse]]:
     """Return, by account, the uses that have not ended."""
     found: dict[str, list[DeclaredUse]] = {}

@@ -10,7 +10,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
-from detector.features import COLUMNS
+COLUMNS = ("account", "cell", "requests", "tokens")
 
 
 def ordinary_windows(count: int = 80, seed: int = 7) -> pd.DataFrame:
