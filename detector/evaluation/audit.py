@@ -145,7 +145,7 @@ def _out_of_fold(
                 max_iter=40, max_leaf_nodes=8, min_samples_leaf=20, l2_regularization=5.0, random_state=seed
             )
             model.fit(table[learnt], attack[learnt], sample_weight=weights[learnt])
-            # Ranks within the fold: a fold with more campaigns leaves fewer to learn from, which would count against it.
+            # Ranks within the fold: one with more campaigns leaves fewer to learn from, which would count against it.
             scores[judged] = rankdata(model.decision_function(table[judged])) / len(judged)
     return scores
 

@@ -21,6 +21,7 @@ from detector.evaluation.figures import (
     Floats,
     Ranking,
 )
+from detector.evaluation.hydra import Hydras, hydras, sets_of
 from detector.evaluation.learnt import Fits, LearntDetector
 from detector.evaluation.measuring import PREVALENCES, Judged, SplitFigures, Table, figures_of, judge
 from detector.evaluation.operating import (
@@ -119,6 +120,7 @@ class Results:
     leaks: dict[str, list[tuple[float, bool]]] = field(default_factory=dict)  # by strategy: `Campaigns.points`
     operating: list[Operating] = field(default_factory=list)
     calibration: Calibration | None = None
+    hydras: Hydras | None = None
     cost: Cost | None = None
     unused_by_detector: tuple[str, ...] = ()
 
@@ -217,6 +219,7 @@ def _operate(
         if under_test and rate is None:
             results.leaks = campaigns.points()
             results.calibration = calibration(found, table)
+            results.hydras = hydras(table, found.alert, sets_of(contender, table.readings))
     results.curves[contender.name] = _curve(held_out(*folds, table, 0.01), table)
 
 
