@@ -15,13 +15,14 @@ import numpy.typing as npt
 
 from detector.evaluation.figures import Figure, Floats, interval
 from detector.evaluation.measuring import Table
-from detector.evaluation.operating import FOUND_BY, HYDRA_MEMBERS, HYDRA_RATE
+from detector.evaluation.operating import HYDRA_MEMBERS, HYDRA_RATE
 from detector.evaluation.reading import Reading
 from detector.evaluation.simulation import START_S
 from detector.evaluation.traces import DAYS
 from detector.sketch import DAY_S
 
 NONE = -1  # no alert, or no set
+SHOWN_DAYS = (1, 2, 3, 5, 7, 10, 14, 21)
 LEAST_PURE = 0.5  # share of a set's accounts that belong to campaigns; below it a flagged set is a false one
 Integers = npt.NDArray[np.int64]
 
@@ -68,7 +69,7 @@ def no_sets(accounts: int) -> Integers:
     return np.full((accounts, DAYS), NONE)
 
 
-def hydras(table: Table, alert: Integers, sets: Integers, days: Sequence[int] = FOUND_BY) -> Hydras:
+def hydras(table: Table, alert: Integers, sets: Integers, days: Sequence[int] = SHOWN_DAYS) -> Hydras:
     """Measure the large campaigns.
 
     `alert`: requests that had passed at each account's first alert, shape (accounts,), -1: none. `sets`: the set that
