@@ -37,7 +37,7 @@ LEAST_REQUESTS = 30  # accounts below are not judged, so they are not probed eit
 class Probe:
     """A view and whom it is put to. `exception`: why it may tell more than `MOST_AUC`; None where it must not.
 
-    `without` are strategies that are left out, because they are defined by what the view shows.
+    `without` are types that are left out, because they are defined by what the view shows.
     """
 
     name: str
@@ -57,9 +57,9 @@ PROBES = (
     Probe("presence of answers, failures", ("answers",)),
     Probe(
         "parameters", ("parameters",),
-        exception="A6 is defined by n and seeds, A7 by logprobs; next line without them",
+        exception="A6 is defined by n and seeds, A7 by logprobs, B10 (embeddings) by none; next line without them",
     ),
-    Probe("parameters, without A6 and A7", ("parameters",), without=("A6", "A7")),
+    Probe("parameters, without A6, A7 and B10", ("parameters",), without=("A6", "A7", "B10")),
     Probe(
         "volume and pace", ("volume",),
         exception="a campaign is defined by its budget: 1,000 answers are more than most tenants ask for in a month",

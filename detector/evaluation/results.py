@@ -56,6 +56,7 @@ from detector.sketch import STATE
 
 DRAWS = 200  # resamplings for the intervals
 SHIPPED = "as shipped"
+APART = ("B4 undeclared", "B11 undeclared", "B14 undeclared")  # nothing but the register tells them from harvesters
 UNUSED = ("linkage (sets of accounts)",)  # taking it away from these contenders changes nothing
 
 
@@ -90,7 +91,7 @@ class Operating:
         known = {
             name: figure
             for name, (figure, count) in self.look_alikes.items()
-            if count >= 10 and name not in ("B4 undeclared", "B11 undeclared")
+            if count >= 10 and name not in APART
         }
         name = max(known, key=lambda each: known[each].value, default="–")
         return name, known.get(name, Figure(float("nan"), float("nan"), float("nan")))
