@@ -89,9 +89,7 @@ class Operating:
     def worst_look_alike(self) -> tuple[str, Figure]:
         """Return the look-alike flagged most often among those of ten accounts or more, undeclared ones apart."""
         known = {
-            name: figure
-            for name, (figure, count) in self.look_alikes.items()
-            if count >= 10 and name not in APART
+            name: figure for name, (figure, count) in self.look_alikes.items() if count >= 10 and name not in APART
         }
         name = max(known, key=lambda each: known[each].value, default="–")
         return name, known.get(name, Figure(float("nan"), float("nan"), float("nan")))
