@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from detector import explain, features, scoring, sketch
+from detector import explain, features, scoring, sequential, sketch
 from detector.book import Book
 from detector.checkpoints import LEAST, Follower
 from detector.columns import Columns
@@ -136,7 +136,12 @@ class Watch:
 
     def _look(self, states: States, places: Places) -> None:
         covered = np.array([self._covering(states[p : p + 1], self.book.names[p]) is not None for p in places])
-        scores = self.model.scores(states[places], covered if covered.any() else None)
+        verdicts, values = self.book.verdicts, features.matrix(states[places])
+        first = verdicts["looks"][places] == 0
+        evidence = sequential.moved(verdicts["evidence"][places], first, self.model.log_odds(values))
+        verdicts["evidence"][places] = evidence
+        verdicts["looks"][places] += 1
+        scores = self.model.scores_at(evidence, values, covered)
         self._record(states, places, scores)
 
     def _record(self, states: States, places: Places, own: npt.NDArray[np.float64]) -> None:
