@@ -20,10 +20,12 @@ from detector.sketch import States
 EXAMPLES, APART = 6, 5  # ids that are kept of an account, and how many requests there are for each slot, about
 VERDICT = np.dtype(
     [
-        ("score", "<f4"),  # at the newest checkpoint
-        ("peak", "<f4"),
-        ("day_peak", "<f4"),
-        ("set_score", "<f4"),  # of the linked set, 0 without one
+        ("looks", "<u4"),
+        ("evidence", "<f4"),  # smoothed log-odds
+        ("score", "<f8"),  # at the newest checkpoint
+        ("peak", "<f8"),
+        ("day_peak", "<f8"),
+        ("set_score", "<f8"),  # of the linked set, 0 without one
         ("set", "<u8"),  # its id, 0: none
         ("live", "<u4"),  # requests of live origin
         ("cost", "<f8"),  # nano-dollars

@@ -36,7 +36,8 @@ class Follower:
     """Brings states forward, day by day, and stops at checkpoints.
 
     `look(states, places)` is called with accounts that reached one; `end_of_day(states, places, day)` with those that
-    were active on a day (since the epoch), before the first request of a later one.
+    were active on a day (since the epoch), before the first request of a later one. `take(rows, places)` is given
+    requests as they are taken, so that what is counted beside the states has reached the same request at a look.
     """
 
     def __init__(
@@ -44,11 +45,11 @@ class Follower:
         look: Callable[[States, Places], None],
         end_of_day: Callable[[States, Places, int], None],
         least: int = LEAST,
-        day: int = -1,
+        take: Callable[[Columns, Places], None] = lambda _rows, _places: None,
     ) -> None:
-        self._look, self._end_of_day = look, end_of_day
+        self._look, self._end_of_day, self._take = look, end_of_day, take
         self._least = max(least, LEAST)
-        self.day = day
+        self.day = -1
 
     def days(self, rows: Columns) -> Iterator[tuple[int, Places]]:
         """Yield the days of requests in event time, each with their places; late ones belong to the day there is."""
@@ -74,7 +75,9 @@ class Follower:
         wave, last = _waves(states, places, self.day, self._least)
         for number in range(int(wave.max(initial=-1)) + 1):
             chosen = wave == number
-            sketch.update(states, rows.take(chosen), places[chosen], self.day)
+            part, mine = rows.take(chosen), places[chosen]
+            self._take(part, mine)
+            sketch.update(states, part, mine, self.day)
             reached = places[chosen & last]
             if len(reached):
                 self._look(states, np.sort(reached))

@@ -140,6 +140,34 @@ def evaluate(context: Context, data: Path | None, quick: bool, seed: int, additi
         sys.exit(1)
 
 
+@detector.command("simulate")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    envvar="SPIRITSAFE_CORPORA",
+    help="Folder of corpora and traces [own prompts and rates].",
+)
+@click.option("--quick", is_flag=True, help="A tenth of the accounts and one campaign a cell.")
+@click.option("--seed", default=0, show_default=True, help="The same seed makes the same month.")
+@click.option(
+    "--additions",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder of Python files with further corpora, profiles and strategies.",
+)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Where the files go.")
+@standard_options
+def simulate(context: Context, data: Path | None, quick: bool, seed: int, additions: Path | None, out: Path) -> None:
+    """Write a simulated month as files: accounts.jsonl, traffic.jsonl, and the truth apart, in truth.jsonl."""
+    from detector.evaluation import exporting, results  # noqa: PLC0415 — see `run`
+    from detector.evaluation.planning import FULL, QUICK  # noqa: PLC0415
+
+    setup = results.Setup(data, QUICK if quick else FULL, seed, additions)
+    world = results.make_world(setup)
+    plans = world.plan(setup.size, seed)
+    requests = exporting.write_month(plans, world, out, Paced(context.say))
+    context.emit_one({"folder": str(out), "accounts": len(plans), "requests": requests})
+
+
 @detector.command("fit")
 @click.option(
     "--data",

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from detector import features, sketch
+from detector import features, rules, sketch
 from detector.features import NAMES
 from detector.scoring import Model
 from detector.sketch import FAST, INDEX, SLOW, States
@@ -177,8 +177,10 @@ GROUPS: tuple[Group, ...] = (
         f"{a.count('tool_results')} calls",
     ),
 )  # fmt: skip
-# What is a way of harvesting in itself, and named first where it makes up half of what is asked.
-_WAYS = ("logprobs_slow", "many_slow", "repeated_slow", "elicits_slow")
+# The features that rules (`rules.RULES`) are named by, and those that make up half of what is asked.
+_OF_RULE = {"logprobs": "logprobs_slow", "choices": "many_slow", "seeds": "repeated_slow", "working": "elicits_slow",
+            "bulk": "novelty_slow", "drip": "novelty_slow"}  # fmt: skip
+_HALF = ("logprobs_slow", "many_slow", "elicits_slow")
 
 
 def reasons(
@@ -191,8 +193,12 @@ def reasons(
     order = np.argsort(-weights, kind="stable")
     known = [place for place in order if not math.isnan(account.now[GROUPS[place].feature])]
     found = [place for place in known if weights[place] >= CARRIES][:MOST_REASONS] or known[:1]
-    found.sort(key=lambda place: not _is_way(GROUPS[place], account))
-    against = [place for place in known[::-1] if weights[place] <= -CARRIES][:MOST_AGAINST]
+    # What is a way of harvesting in itself is named first, whatever it adds to the rest.
+    ways = _ways(values, account)
+    first = sorted((p for p in known if GROUPS[p].feature in ways), key=lambda p: ways.index(GROUPS[p].feature))
+    found = [*first, *(place for place in found if place not in first)][:MOST_REASONS]
+    lowers = [place for place in known[::-1] if weights[place] <= -CARRIES or _returns(GROUPS[place], account)]
+    against = [place for place in lowers if place not in found][:MOST_AGAINST]
     told = [_reason_of(GROUPS[place], account) for place in found]
     told += [_reason_of(GROUPS[place], account, "against it: ") for place in against]
     return [*told, *(_use(account, use) for use in uses), *_limits(account, others)]
@@ -215,8 +221,15 @@ def _account(state: States, values: npt.NDArray[np.float32], medians: npt.NDArra
     return Account(now, dict(zip(NAMES, medians.astype(float).tolist(), strict=True)), state, counts)
 
 
-def _is_way(group: Group, account: Account) -> bool:
-    return group.feature in _WAYS and account.now[group.feature] >= 0.5
+def _ways(values: npt.NDArray[np.float32], account: Account) -> list[str]:
+    broken = (name for name, hit in zip(rules.RULES, rules.broken(values)[0], strict=True) if hit)
+    half = (name for name in _HALF if account.now[name] >= 0.5)
+    return list(dict.fromkeys([*half, *(_OF_RULE[name] for name in broken)]))
+
+
+def _returns(group: Group, account: Account) -> bool:
+    """Return whether the account asks some things again without redrawing them, whatever the trees make of it."""
+    return group.feature == "repeated_slow" and account.now["repeated_slow"] >= 0.03 > account.now["seeded_slow"]
 
 
 def _reason_of(group: Group, account: Account, before: str = "") -> Reason:

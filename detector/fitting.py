@@ -17,7 +17,7 @@ import numpy.typing as npt
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
-from detector import features
+from detector import features, sequential
 from detector.forest import Forest, from_boosters
 from detector.scoring import PREVALENCE, Model
 
@@ -75,7 +75,7 @@ def fit(looks: Looks, recipe: Recipe, card: Mapping[str, Any]) -> tuple[Model, F
 
     The second is calibrated log-odds, shape (looks,).
     """
-    unseen = out_of_fold(looks, recipe)
+    unseen = sequential.smoothed(out_of_fold(looks, recipe), looks.account)
     slope, shift = calibrate(looks, unseen)
     ordinary = looks.take(~looks.attack & looks.ends_day)
     medians = features.medians(ordinary.values, np.full(ordinary.values.shape[1], np.nan, np.float32))

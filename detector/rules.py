@@ -27,9 +27,20 @@ RULES: Mapping[str, Bounds] = {
     },
     # Hundreds of unrelated questions in a day, each in one turn, none twice, behind no application.
     "bulk": {
-        "requests_today": (np.log(110.0), None), "novelty_fast": (0.7, None), "single_fast": (0.9, None),
-        "application_fast": (None, 0.2), "log_out_fast": (3.0, None), "topic_entropy_fast": (1.6, None),
-        "growth": (0.85, None), "named_user_slow": (None, 0.3),
+        "requests_today": (np.log(110.0), None), "novelty_fast": (0.7, None), "single_fast": (0.83, None),
+        "application_fast": (None, 0.2), "log_out_fast": (3.0, None), "topic_entropy_fast": (1.8, None),
+        "growth": (0.85, None), "named_user_slow": (None, 0.3), "alike": (None, 0.3), "ratio_slow": (0.2, None),
+    },
+    # The same at any pace, with less room.
+    "drip": {
+        "requests_month": (np.log(100.0), None), "novelty_slow": (0.78, None), "single_slow": (0.95, None),
+        "application_slow": (None, 0.15), "log_out_slow": (3.4, None), "topic_entropy": (1.8, None),
+        "growth": (0.94, None), "named_user_slow": (None, 0.1), "alike": (None, 0.3), "ratio_slow": (0.3, None),
+    },
+    # The working behind answers to questions that do not come back.
+    "working": {
+        "requests_month": (np.log(100.0), None), "elicits_slow": (0.8, None), "novelty_slow": (0.75, None),
+        "single_slow": (0.95, None), "growth": (0.94, None), "ratio_slow": (0.5, None), "named_user_slow": (None, 0.1),
     },
 }  # fmt: skip
 

@@ -65,7 +65,7 @@ class Model:
     def scores_at(
         self, log_odds: Floats, values: npt.NDArray[np.float32], declared: npt.NDArray[np.bool_] | None = None
     ) -> Floats:
-        """Return the scores of rows whose log-odds are known."""
+        """Return the scores of rows whose log-odds are known, or smoothed over looks (`sequential`)."""
         covered = np.zeros(len(values), bool) if declared is None else declared
         odds = log_odds - np.log(DECLARED) * covered
         floor = np.where(rules.broken(values).any(axis=1) & ~covered, self.alert, 0.0)

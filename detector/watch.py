@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from detector import explain, features, scoring, sets, sketch
+from detector import explain, features, scoring, sequential, sets, sketch
 from detector.book import Book
 from detector.checkpoints import LEAST, Follower
 from detector.columns import Columns
@@ -69,7 +69,7 @@ class Watch:
         self.model = model or scoring.shipped()
         self.book = Book()
         self.linker: Linker = linker or NoLinks()
-        self._follower = Follower(self._look, self._close_day, self.minimum_requests)
+        self._follower = Follower(self._look, self._close_day, self.minimum_requests, self._take)
         self._end_of_day: Callable[[int], None] | None = None
         self._medians: npt.NDArray[np.float32] | None = None
         self._linked: dict[int, LinkedSet] = {}
@@ -90,7 +90,6 @@ class Watch:
         for day, part in self._follower.days(rows):
             self._follower.begin(self.book.states, day)
             chosen, mine = rows.take(part), at[part]
-            self.book.note(chosen, mine)
             self.linker.see(chosen, mine)
             self._follower.advance(self.book.states, chosen, mine)
         return {rows.names[place] for place in np.unique(rows.account)}
@@ -152,9 +151,17 @@ class Watch:
         found = self._linked.get(int(self.book.verdicts["set"][self.book.place(name)]))
         return found if found is not None and found.excess >= 0 else None
 
+    def _take(self, rows: Columns, places: Places) -> None:
+        self.book.note(rows, places)
+
     def _look(self, states: States, places: Places) -> None:
         covered = self._covered(states, places)
-        scores = self.model.scores(states[places], covered if covered.any() else None)
+        verdicts, values = self.book.verdicts, features.matrix(states[places])
+        first = verdicts["looks"][places] == 0
+        evidence = sequential.moved(verdicts["evidence"][places], first, self.model.log_odds(values))
+        verdicts["evidence"][places] = evidence
+        verdicts["looks"][places] += 1
+        scores = self.model.scores_at(evidence, values, covered)
         self._record(states, places, scores)
 
     def _record(self, states: States, places: Places, own: npt.NDArray[np.float64]) -> None:

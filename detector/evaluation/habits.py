@@ -93,7 +93,11 @@ class Cohesion:
 def draw_cohesion(rng: random.Random) -> Cohesion:
     """Draw a group's cohesion: from hardly anything in common to everything."""
     return Cohesion(
-        *(rng.betavariate(0.8, 0.6) for _ in range(5)),
+        software=rng.betavariate(0.8, 0.6),
+        network=rng.betavariate(0.8, 0.6),
+        provider=rng.betavariate(0.8, 0.6),
+        template=rng.betavariate(0.8, 0.6),
+        parameters=rng.betavariate(0.8, 0.6),
         payment=rng.betavariate(0.4, 0.8),
         signup=rng.betavariate(0.8, 0.8),
         content=rng.betavariate(1.0, 0.6),

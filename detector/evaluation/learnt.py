@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from detector import features, fitting, scoring, sketch
+from detector import features, fitting, scoring, sequential, sketch
 from detector.checkpoints import Follower
 from detector.columns import Columns
 from detector.evaluation.contenders import Learns
@@ -134,7 +134,8 @@ class LearntDetector:
         if self._without is not None:
             values = features.masked(values, self._without)
         ends = np.cumsum([len(signal.days) for signal in signals])[:-1]
-        odds = np.split(model.log_odds(values), ends)
+        account = np.repeat(np.arange(len(signals)), [len(signal.days) for signal in signals])
+        odds = np.split(sequential.smoothed(model.log_odds(values), account), ends)
         if self._fit is not None and self._without is None:
             for reading, signal, own in zip(readings, signals, odds, strict=True):
                 if reading.plan.account in self._fit.unseen:

@@ -11,7 +11,7 @@ from detector.evaluation.asking import Ask, Tenant
 # hour of the account's own, or evenly for weeks.
 Paces = Mapping[str, float]
 RELEASE_DAY = 14.0  # of the month: a new model comes, to which accounts move
-ORDINARY: Paces = {"whole": 0.5, "window": 0.35, "nightly": 0.05, "drip": 0.1}
+ORDINARY: Paces = {"whole": 0.43, "window": 0.42, "nightly": 0.05, "drip": 0.1}
 
 
 @dataclass(frozen=True)

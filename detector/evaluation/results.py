@@ -21,6 +21,7 @@ from detector.evaluation.figures import (
     Floats,
     Ranking,
 )
+from detector.evaluation.hydra import Hydras, hydras, sets_of
 from detector.evaluation.learnt import Fits, LearntDetector
 from detector.evaluation.measuring import PREVALENCES, Judged, SplitFigures, Table, figures_of, judge
 from detector.evaluation.operating import (
@@ -55,6 +56,7 @@ from detector.sketch import STATE
 
 DRAWS = 200  # resamplings for the intervals
 SHIPPED = "as shipped"
+APART = ("B4 undeclared", "B11 undeclared", "B14 undeclared")  # nothing but the register tells them from harvesters
 UNUSED = ("linkage (sets of accounts)",)  # taking it away from these contenders changes nothing
 
 
@@ -87,9 +89,7 @@ class Operating:
     def worst_look_alike(self) -> tuple[str, Figure]:
         """Return the look-alike flagged most often among those of ten accounts or more, undeclared ones apart."""
         known = {
-            name: figure
-            for name, (figure, count) in self.look_alikes.items()
-            if count >= 10 and name not in ("B4 undeclared", "B11 undeclared")
+            name: figure for name, (figure, count) in self.look_alikes.items() if count >= 10 and name not in APART
         }
         name = max(known, key=lambda each: known[each].value, default="–")
         return name, known.get(name, Figure(float("nan"), float("nan"), float("nan")))
@@ -119,6 +119,7 @@ class Results:
     leaks: dict[str, list[tuple[float, bool]]] = field(default_factory=dict)  # by strategy: `Campaigns.points`
     operating: list[Operating] = field(default_factory=list)
     calibration: Calibration | None = None
+    hydras: Hydras | None = None
     cost: Cost | None = None
     unused_by_detector: tuple[str, ...] = ()
 
@@ -217,6 +218,7 @@ def _operate(
         if under_test and rate is None:
             results.leaks = campaigns.points()
             results.calibration = calibration(found, table)
+            results.hydras = hydras(table, found.alert, sets_of(contender, table.readings))
     results.curves[contender.name] = _curve(held_out(*folds, table, 0.01), table)
 
 

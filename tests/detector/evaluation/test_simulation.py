@@ -87,7 +87,11 @@ def test_members_of_a_campaign_share_a_pool_and_no_prompts(world: World) -> None
     assert len({plan.corpus.name for plan in plans}) == 1
 
     def most_shared(overlap: float) -> int:
-        members = [replace(plan, campaign=replace(plan.campaign, overlap=overlap), beside=()) for plan in plans]
+        campaigns = [plan.campaign for plan in plans if plan.campaign is not None]
+        members = [
+            replace(plan, campaign=replace(campaign, overlap=overlap), beside=())
+            for plan, campaign in zip(plans, campaigns, strict=True)
+        ]
         asked = [{text_of(record) for record in simulate(plan, world).records} for plan in members]
         return max(Counter(text for texts in asked for text in texts).values())
 
