@@ -43,12 +43,13 @@ def main() -> None:
     parser.add_argument("--fit", type=_numbers, default=(), help="seeds of months to fit on")
     parser.add_argument("--report", type=_numbers, default=(), help="seeds of months to measure on")
     parser.add_argument("--without", default="", help="channels that are not used, separated by commas")
+    parser.add_argument("--days", type=_numbers, default=DAYS, help="days of the month to measure at the end of")
     given = parser.parse_args()
     if given.fit:
         fit([month(given.data, given.folder, seed, learnt_from=True) for seed in given.fit])
     without = tuple(name for name in given.without.split(",") if name)
     for seed in given.report:
-        for line in report(month(given.data, given.folder, seed, learnt_from=False), without):
+        for line in report(month(given.data, given.folder, seed, learnt_from=False), without, given.days):
             print(line, flush=True)
 
 
@@ -94,12 +95,12 @@ def read(path: Path) -> Month:
         return Month(**held, **{name: found[name] for name in FACTS})
 
 
-def report(found: Month, without: Collection[str] = ()) -> Iterator[str]:
+def report(found: Month, without: Collection[str] = (), days: Sequence[int] = DAYS) -> Iterator[str]:
     """Yield lines: what was found at the end of each day, and how the sets scored."""
     began = _beginnings(found)
     caught: dict[str, int] = {}
     false: set[tuple[str, int]] = set()
-    for day in DAYS:
+    for day in days:
         clock = time.process_time()
         sets, frame, truth, groups = linking.described(found, day, likelihood.shipped(), without)
         scores = scoring.shipped().excess(frame)
