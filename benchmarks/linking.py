@@ -99,7 +99,7 @@ def report(found: Month, without: Collection[str] = (), days: Sequence[int] = DA
     """Yield lines: what was found at the end of each day, and how the sets scored."""
     began = _beginnings(found)
     caught: dict[str, int] = {}
-    false: set[tuple[str, int]] = set()
+    false: set[str] = set()
     for day in days:
         clock = time.process_time()
         sets, frame, truth, groups = linking.described(found, day, likelihood.shipped(), without)
@@ -110,8 +110,8 @@ def report(found: Month, without: Collection[str] = (), days: Sequence[int] = DA
         for name, bad, is_true in zip(groups.tolist(), flagged, truth, strict=True):
             if bad and is_true:
                 caught.setdefault(name, day)
-            elif bad:
-                false.add((name, day))
+            elif bad and not found.attack[found.group == name].any():
+                false.add(name)
         yield (
             f"day {day}: {len(sets)} sets, {int(truth.sum())} campaigns of purity "
             f"{np.mean([p for p, t in zip(purity, truth, strict=True) if t] or [1.0]):.3f}, excess of campaigns "
@@ -122,7 +122,7 @@ def report(found: Month, without: Collection[str] = (), days: Sequence[int] = DA
         for row in np.flatnonzero(flagged & ~truth):
             kinds = Counter(found.kind[sets[row]].tolist()).most_common(3)
             yield f"  false: {groups[row]} of {len(sets[row])}, {kinds}, excess {scores[row]:.1f}"
-    yield f"false sets in the month: {len({name for name, _ in false})}"
+    yield f"false sets in the month: {len(false)}"
     leaked = [_leaked(found, name, caught.get(name)) for name in began]
     yield f"share of a campaign leaked before its set was flagged: median {np.median(leaked):.2f}"
     yield f"campaigns whose set was flagged: {len(caught)} of {len(began)}"

@@ -37,6 +37,7 @@ from gateway.ledger.traffic import to_table
 
 DAYS = (1, 2, 3, 5, 7, 10, 14, 21, 28)  # of the month, at whose ends everything is looked at
 PAIR_DAYS = (2, 5, 10, 28)  # for the likelihoods of pairs
+SET_DAYS = (2, 5, 7, 10, 14, 28)  # for the scores of sets
 CELLS = (Cell(1, 300), Cell(10, 800), Cell(30, 2_100), Cell(100, 4_000))
 HYDRA_CELLS = (Cell(10, 1_000), Cell(20, 2_500), Cell(100, 9_000), Cell(1_000, 22_000))
 MOST_REQUESTS, MOST_BESIDE = 200, 60  # of an account's main use and of each other one: links need many accounts
@@ -166,12 +167,14 @@ def fit_sets(months: Sequence[Month], likelihood: PairLikelihood) -> SetScorer:
     frames, truths, names, weights = [], [], [], []
     for number, month in enumerate(months):
         kind = dict(zip(month.group.tolist(), month.kind.tolist(), strict=True))
-        for day in DAYS:
-            _accounts, frame, truth, groups = described(month, day, likelihood)
-            frames.append(frame)
-            truths.append(truth)
-            names.append([kind[g] if t else f"{number} {g}" for g, t in zip(groups, truth, strict=True)])
-            weights.append([f"{number} {g}" for g in groups])
+        for day in SET_DAYS:
+            accounts, frame, truth, groups = described(month, day, likelihood)
+            # A campaign that has not begun is neither: it is linked, and asks what anybody asks.
+            told = np.flatnonzero(truth | ~np.array([month.attack[each].any() for each in accounts], dtype=bool))
+            frames.append(frame.iloc[told])
+            truths.append(truth[told])
+            names.append([kind[g] if t else f"{number} {g}" for g, t in zip(groups[told], truth[told], strict=True)])
+            weights.append([f"{number} {g}" for g in groups[told]])
     _owners, place, count = np.unique(np.concatenate(weights), return_inverse=True, return_counts=True)
     truth, groups = np.concatenate(truths), np.concatenate(names).astype(np.str_)
     return SetScorer().fit(pd.concat(frames, ignore_index=True), truth, 1.0 / count[place], groups)

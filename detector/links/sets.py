@@ -22,6 +22,7 @@ LEAST_REQUESTS = 5  # before them an account shows too little to be linked
 SAYS = 0.7  # nats by which a channel must favour one campaign over strangers to count as one that links
 LEAST_ODDS = -2.0  # log odds of an edge, and of the mean over pairs of a set: companies are linked too, and then scored
 EDGES = 60  # kept of a set, for those who look at it
+AGAINST = -0.5  # nats of what is asked, where it is known, below which nothing else links
 # One program and one office are what any company has: these two alone, which say how requests are sent and who pays
 # for them, never link; what is asked, when, or a move to another model on one day must agree as well.
 ORDINARY = ("template", "company")
@@ -50,7 +51,7 @@ def link(states: States, links: Links, without: Collection[str] = ()) -> Linkage
     first, second = candidates(states, links, comparison.centred)
     logits = likelihood.logits(comparison.statistics(first, second))
     odds, saying = log_odds(logits, without), speaking(logits, without)
-    linked = (odds >= LEAST_ODDS) & independent(saying)
+    linked = (odds >= LEAST_ODDS) & independent(saying) & ~divergent(logits, without)
     first, second, odds, saying = first[linked], second[linked], odds[linked], saying[linked]
 
     def weigh(one: Places, other: Places) -> Floats:
@@ -83,6 +84,12 @@ def independent(saying: Channels) -> Channels:
     """Return which pairs two channels link, one of which is not what any company has; shape (pairs,)."""
     beyond = np.array([name not in ORDINARY for name in CHANNELS])
     return np.asarray((saying.sum(axis=1) >= 2) & saying[:, beyond].any(axis=1))
+
+
+def divergent(logits: Floats, without: Collection[str] = ()) -> Channels:
+    """Return which pairs ask different things, as the members of a class do; shape (pairs,)."""
+    asked = logits[:, list(CHANNELS).index("content"), CAMPAIGN]
+    return np.asarray((asked < AGAINST) & ("content" not in without))
 
 
 def _edges(found: Linkage, members: Places, rows: Places) -> list[Edge]:

@@ -45,10 +45,21 @@ def ordinary(rng: random.Random, count: int = 80) -> tuple[list[Record], Account
     for number in range(count):
         name = f"ordinary-{number}"
         times = histories.history(rng, rng.randint(3, 9), rng.randint(3, DAYS))
-        rows += named(KINDS[number % len(KINDS)](rng, name, times), client(number))
+        rows += named(own(KINDS[number % len(KINDS)](rng, name, times), number), client(number))
         created = histories.START - timedelta(days=rng.uniform(0, 300))
         accounts[name] = Registered(created, f"pay-{number}", f"10.1.{number}.0/24")
     return rows, accounts
+
+
+def own(records: list[Record], number: int) -> list[Record]:
+    """Make an application of an account's own out of a kind: its system prompt, and what its questions are about."""
+    about = list(DOMAINS.values())[number % len(DOMAINS)][number % 5]
+    made = []
+    for record in records:
+        head = histories.system(f"Application {number}: keep to the house rules of number {number}.")
+        talk = [{**each, "content": f"{each['content']} About {about}, house {number}."} for each in record["messages"]]
+        made.append({**record, "messages": [head, *talk]})
+    return made
 
 
 def asks(rng: random.Random, name: str, prompts: Sequence[str], start: datetime, shown: dict[str, Any]) -> list[Record]:
