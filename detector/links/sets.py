@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from detector.links import scoring
 from detector.links.blocking import candidates
-from detector.links.channels import CHANNELS, Comparison, Floats
+from detector.links.channels import CHANNELS, STATISTICS, Comparison, Floats
 from detector.links.components import components
 from detector.links.describing import describe
 from detector.links.likelihood import CAMPAIGN, log_odds, shipped
@@ -22,6 +22,7 @@ LEAST_REQUESTS = 5  # before them an account shows too little to be linked
 SAYS = 0.7  # nats by which a channel must favour one campaign over strangers to count as one that links
 LEAST_ODDS = -2.0  # log odds of an edge, and of the mean over pairs of a set: companies are linked too, and then scored
 EDGES = 60  # kept of a set, for those who look at it
+BY_CHANCE, NO_DISTANCE = 0.5, 0.05  # log ratio to what chance explains, and what is left as a share of strangers'
 AGAINST = -0.5  # nats of what is asked, where it is known, below which nothing else links
 # One program and one office are what any company has: these two alone, which say how requests are sent and who pays
 # for them, never link; what is asked, when, or a move to another model on one day must agree as well.
@@ -49,8 +50,9 @@ def link(states: States, links: Links, without: Collection[str] = ()) -> Linkage
     """Link accounts and return the sets among them, largest first; `without`: channels that are not to be used."""
     comparison, likelihood = Comparison(states, links), shipped()
     first, second = candidates(states, links, comparison.centred)
-    logits = likelihood.logits(comparison.statistics(first, second))
-    odds, saying = log_odds(logits, without), speaking(logits, without)
+    statistics = comparison.statistics(first, second)
+    logits = likelihood.logits(statistics)
+    odds, saying = log_odds(logits, without), speaking(logits, statistics, without)
     linked = (odds >= LEAST_ODDS) & independent(saying) & ~divergent(logits, without)
     first, second, odds, saying = first[linked], second[linked], odds[linked], saying[linked]
 
@@ -74,10 +76,16 @@ def find(states: States, links: Links, without: Collection[str] = ()) -> list[Li
     ]
 
 
-def speaking(logits: Floats, without: Collection[str] = ()) -> Channels:
-    """Return which channels favour one campaign over strangers, shape (pairs, channels)."""
+def speaking(logits: Floats, statistics: Floats, without: Collection[str] = ()) -> Channels:
+    """Return which channels favour one campaign over strangers, shape (pairs, channels).
+
+    Contents link only where they differ by no more than chance explains: a template makes all who use it alike.
+    """
     used = np.array([name not in without for name in CHANNELS])
-    return np.asarray((logits[:, :, CAMPAIGN] >= SAYS) & used)
+    ratio, distance = (statistics[:, STATISTICS.index(name)] for name in ("ratio", "distance"))
+    said = (logits[:, :, CAMPAIGN] >= SAYS) & used
+    said[:, list(CHANNELS).index("content")] &= (ratio < BY_CHANCE) | (distance < NO_DISTANCE)
+    return np.asarray(said)
 
 
 def independent(saying: Channels) -> Channels:
