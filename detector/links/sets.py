@@ -13,7 +13,7 @@ from detector.links.blocking import candidates
 from detector.links.channels import CHANNELS, STATISTICS, Comparison, Floats
 from detector.links.components import components
 from detector.links.describing import describe
-from detector.links.likelihood import CAMPAIGN, log_odds, shipped
+from detector.links.likelihood import CAMPAIGN, PairLikelihood, log_odds, shipped
 from detector.links.profile import Links, Places
 from detector.sets import Edge, LinkedSet
 from detector.sketch import States
@@ -50,14 +50,13 @@ def link(states: States, links: Links, without: Collection[str] = ()) -> Linkage
     """Link accounts and return the sets among them, largest first; `without`: channels that are not to be used."""
     comparison, likelihood = Comparison(states, links), shipped()
     first, second = candidates(states, links, comparison.centred)
-    statistics = comparison.statistics(first, second)
-    logits = likelihood.logits(statistics)
-    odds, saying = log_odds(logits, without), speaking(logits, statistics, without)
+    logits = weighed(comparison, likelihood, first, second)
+    odds, saying = log_odds(logits, without), speaking(logits, without)
     linked = (odds >= LEAST_ODDS) & independent(saying) & ~divergent(logits, without)
     first, second, odds, saying = first[linked], second[linked], odds[linked], saying[linked]
 
     def weigh(one: Places, other: Places) -> Floats:
-        return log_odds(likelihood.logits(comparison.statistics(one, other)), without)
+        return log_odds(weighed(comparison, likelihood, one, other), without)
 
     found = components(len(states), first, second, odds, weigh, LEAST_ODDS)
     return Linkage(states, comparison, found, first, second, odds, saying)
@@ -76,16 +75,25 @@ def find(states: States, links: Links, without: Collection[str] = ()) -> list[Li
     ]
 
 
-def speaking(logits: Floats, statistics: Floats, without: Collection[str] = ()) -> Channels:
-    """Return which channels favour one campaign over strangers, shape (pairs, channels).
+def weighed(comparison: Comparison, likelihood: PairLikelihood, first: Places, second: Places) -> Floats:
+    """Return the logits of pairs, shape (pairs, channels, kinds).
 
-    Contents link only where they differ by no more than chance explains: a template makes all who use it alike.
+    Contents speak for a link only where they differ by no more than chance explains: a template makes all who use it
+    alike.
     """
-    used = np.array([name not in without for name in CHANNELS])
+    statistics = comparison.statistics(first, second)
+    logits = likelihood.logits(statistics)
     ratio, distance = (statistics[:, STATISTICS.index(name)] for name in ("ratio", "distance"))
-    said = (logits[:, :, CAMPAIGN] >= SAYS) & used
-    said[:, list(CHANNELS).index("content")] &= (ratio < BY_CHANCE) | (distance < NO_DISTANCE)
-    return np.asarray(said)
+    apart = (ratio >= BY_CHANCE) & (distance >= NO_DISTANCE)
+    content = list(CHANNELS).index("content")
+    logits[apart, content] = np.minimum(logits[apart, content], 0.0)
+    return logits
+
+
+def speaking(logits: Floats, without: Collection[str] = ()) -> Channels:
+    """Return which channels favour one campaign over strangers, shape (pairs, channels)."""
+    used = np.array([name not in without for name in CHANNELS])
+    return np.asarray((logits[:, :, CAMPAIGN] >= SAYS) & used)
 
 
 def independent(saying: Channels) -> Channels:

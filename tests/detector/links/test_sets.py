@@ -127,8 +127,8 @@ def hash_of(name: str) -> int:
     return sum(map(ord, name)) % 100
 
 
-def found(*parts: tuple[list[Record], Accounts]) -> list[set[str]]:
-    """Link the accounts and return the names in each set."""
+def found(*parts: tuple[list[Record], Accounts], alerting: bool = False) -> list[set[str]]:
+    """Link the accounts and return the names in each set; `alerting`: of those that give cause for an alert."""
     rows = columns.read(histories.to_table([record for records, _ in parts for record in records]))
     accounts = {name: known for _, registered in parts for name, known in registered.items()}
     links = AccountLinks(lambda: accounts)
@@ -138,7 +138,8 @@ def found(*parts: tuple[list[Record], Accounts]) -> list[set[str]]:
         part = rows.take(days == day)
         sketch.update(states, part, part.account, int(day))
         links.see(part, part.account)
-    return [{rows.names[place] for place in each.members} for each in links.sets(states, int(days.max()))]
+    told = [each for each in links.sets(states, int(days.max())) if each.excess >= 0 or not alerting]
+    return [{rows.names[place] for place in each.members} for each in told]
 
 
 @pytest.fixture(scope="module")
@@ -155,15 +156,19 @@ def test_a_hydra_whose_shards_share_no_prompt_is_one_set(village: tuple[list[Rec
     assert len(members) / len(linked) >= 0.95
 
 
-def test_a_class_that_shares_a_network_and_asks_different_things_is_no_set(
+def test_a_class_that_shares_a_network_and_asks_different_things_gives_no_cause_for_an_alert(
     village: tuple[list[Record], Accounts],
 ) -> None:
     """One network, one sign-up day and one library are what any class has."""
-    assert not [each for each in found(village, class_room(random.Random(9))) if _mostly(each, "student")]
+    assert not [
+        each
+        for each in found(village, class_room(random.Random(9)), alerting=True)
+        if any(name.startswith("student") for name in each)
+    ]
 
 
-def test_two_companies_with_one_popular_template_are_no_set(village: tuple[list[Record], Accounts]) -> None:
-    """A template that others have too ties nobody who asks about different things."""
+def test_two_companies_with_one_popular_template_are_not_one_set(village: tuple[list[Record], Accounts]) -> None:
+    """A template makes those who use it alike; what they use it for keeps them apart."""
     rng = random.Random(10)
     goods = list(DOMAINS.values())
     linked = found(village, shop(rng, "north", 6, goods[0]), shop(rng, "south", 6, goods[1]))
@@ -216,7 +221,3 @@ def test_a_set_says_in_words_who_acts_together_and_how() -> None:
     assert told["value"] == 2
     assert "2 other accounts" in told["text"]
     assert "what is asked" in told["text"]
-
-
-def _mostly(names: set[str], start: str) -> bool:
-    return sum(name.startswith(start) for name in names) > len(names) / 2
