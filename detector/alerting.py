@@ -1,4 +1,7 @@
-"""From assessments to alerts: one open per account, none while a measure is in force, none twice on one evidence."""
+"""From assessments to alerts: one open per account, none under a person's measure, none twice on one evidence.
+
+Accounts that are only watched or stripped are still assessed: that is what watching is.
+"""
 
 from __future__ import annotations
 
@@ -54,10 +57,10 @@ class Alerting:
         with self._database.read() as connection:
             known = {name for name in suspects if accounts.find(connection, name) is not None}
             newest = {name: next(iter(alerts.every(connection, account=name)), None) for name in known}
-            measures = enforcement.in_force(connection)
+            settled = enforcement.settled(connection)
         self._warn(set(suspects) - known)
         raised = []
-        for name in sorted(known - measures.keys()):
+        for name in sorted(known - settled):
             alert = self._publish_one(watch, name, newest[name])
             raised += [] if alert is None else [alert]
         return raised
