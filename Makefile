@@ -44,6 +44,10 @@ setup-peers: ## make .venv-peers and Portkey's folder: what bench-overhead and b
 	@if command -v npm >/dev/null; then npm ci --silent --ignore-scripts --prefix benchmarks/peers; \
 	else echo "Portkey is left out: it needs Node"; fi
 
+.PHONY: setup-docs
+setup-docs: ## make .venv-docs: makes a site of docs/
+	@requirements/install.sh .venv-docs requirements/docs.txt
+
 .PHONY: setup-models
 setup-models: setup-distiller ## make models/: the demo's base model and its teacher
 	@.venv-distiller/bin/python -m demo.models
@@ -77,13 +81,17 @@ lint: setup ## style, types and import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+.PHONY: docs
+docs: setup-docs ## make build/site of docs/; dead links are errors
+	.venv-docs/bin/zensical build --clean --strict
+
 .PHONY: check
 check: lint ## lint and the unit tests: under a minute, no models
 	$(BIN)/pytest -q -m "$(UNIT)" -n 3 --dist loadfile --hypothesis-profile quick
 
 .PHONY: test
 test: setup-all ## every test, with real models, training, browser and Prometheus
-	$(BIN)/pytest
+	$(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: bench-endurance
 bench-endurance: setup ## half an hour under load while processes are killed: nothing lost, nothing doubled, memory flat
@@ -101,6 +109,10 @@ score: setup ## score a traffic file: FILE=….jsonl [ACCOUNTS=….jsonl] [DAILY
 .PHONY: bench-detection
 bench-detection: setup ## measure the detector: [DATA=folder of corpora] [QUICK=1]; report in build/evaluation/
 	$(BIN)/spiritsafe detector evaluate $(if $(DATA),--data "$(DATA)") $(if $(QUICK),--quick)
+
+.PHONY: bench-detector-cost
+bench-detector-cost: setup ## CPU a request and bytes an account of the detector, at two sizes
+	$(BIN)/python -m benchmarks.detector_cost
 
 .PHONY: bench-overhead
 bench-overhead: setup setup-peers ## CPU of requests and of streams beside the peers' (needs nginx)
@@ -127,11 +139,12 @@ LOCK := CUSTOM_COMPILE_COMMAND="make lock" ../.venv-lock/bin/pip-compile --quiet
 	--no-emit-find-links --no-emit-trusted-host --generate-hashes --allow-unsafe
 
 .PHONY: lock
-lock: ## lock gateway.txt, dev.txt, image.txt, bench.txt and peers.txt anew (UPGRADE=--upgrade: newest releases)
+lock: ## lock gateway.txt, dev.txt, image.txt, bench.txt, peers.txt and docs.txt anew (UPGRADE=--upgrade: newest releases)
 	$(PYTHON) -m venv .venv-lock && .venv-lock/bin/python -m pip install --quiet pip-tools
 	cd requirements && $(LOCK) $(UPGRADE) -o gateway.txt gateway.in && $(LOCK) $(UPGRADE) -o dev.txt dev.in && $(LOCK) $(UPGRADE) -o image.txt image.in && \
-		$(LOCK) $(UPGRADE) -o bench.txt bench.in && $(LOCK) $(UPGRADE) -o peers.txt peers.in
+		$(LOCK) $(UPGRADE) -o bench.txt bench.in && $(LOCK) $(UPGRADE) -o peers.txt peers.in && \
+		$(LOCK) $(UPGRADE) -o docs.txt docs.in
 
 .PHONY: clean
 clean: ## remove environments, models and caches, never a house's data
-	rm -rf .venv .venv-vllm .venv-distiller .venv-bench .venv-peers .venv-lock benchmarks/peers/node_modules models build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-vllm .venv-distiller .venv-bench .venv-peers .venv-docs .venv-lock benchmarks/peers/node_modules models build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,6 +1,7 @@
-"""From assessments to alerts: one open per account, none while a measure is in force, none twice on one evidence.
+"""From assessments to alerts: one open per account, none under a person's measure, none twice on one evidence.
 
-A linked set has one alert, in the name of the member that had one first, else of the one that drew most.
+Accounts that are only watched or stripped are still assessed: that is what watching is. A linked set has one alert, in
+the name of the member that had one first, else of the one that drew most.
 """
 
 from __future__ import annotations
@@ -57,10 +58,10 @@ class Alerting:
         with self._database.read() as connection:
             known = {name for name in suspects if accounts.find(connection, name) is not None}
             newest = {name: next(iter(alerts.every(connection, account=name)), None) for name in known}
-            measures = enforcement.in_force(connection)
+            settled = enforcement.settled(connection)
         self._warn(set(suspects) - known)
         raised = []
-        for name in _heads(watch, known - measures.keys(), newest):
+        for name in _heads(watch, known - settled, newest):
             alert = self._publish_one(watch, name, newest[name])
             raised += [] if alert is None else [alert]
         return raised
@@ -133,8 +134,8 @@ def evidence(watch: Watch, assessment: Assessment) -> dict[str, Any]:
     """Return an alert's evidence as `gateway.ledger.alerts.Alert` documents it; costs in nano-dollars.
 
     `requests_before_alert` counts from the account's first record in the lake, `live_requests_before_alert` those of
-    live origin among them; `leaked_tokens` is novelty leaked in 28 days. `members` are the accounts of a linked set
-    that gives cause for an alert, `set` its id, `links` which two are linked by which channels, strongest first.
+    live origin among them; `leaked_tokens` is novelty leaked in 28 days. `members` are the others of a linked set that
+    gives cause for an alert, `set` its id, `links` which two are linked by which channels, strongest first.
     """
     name, crossing = assessment.account, assessment.crossing
     place = watch.book.place(name)
@@ -167,7 +168,7 @@ def _linked(watch: Watch, assessment: Assessment) -> dict[str, Any]:
         }
         for edge in linked.edges
     ]
-    members = [names[place] for place in linked.members.tolist()]
+    members = [names[place] for place in linked.members.tolist() if names[place] != assessment.account]
     return {"set": assessment.set_id, "members": members, "links": links}
 
 

@@ -249,7 +249,8 @@ def show(context: Context, alert_id: str) -> None:
 
 @alerts.command("decide")
 @click.argument("alert_id", metavar="ID")
-@click.option("--action", type=click.Choice(["dismiss", "divert", "suspend"]), required=True)
+@click.option("--action", type=click.Choice(ledger_alerts.DECISIONS), required=True)
+@click.option("--tokens-per-day", type=click.IntRange(min=1), help="For cap: the teacher's output tokens a day.")
 @click.option("--note", required=True, help="Why, in a sentence; it is kept.")
 @click.option("--for", "duration", type=Duration(), default=enforcement.DEFAULT_DURATION, help="How long [7d].")
 @click.option("--operator", help="Who decides [the system user].")
@@ -258,16 +259,42 @@ def decide(
     context: Context,
     alert_id: str,
     action: ledger_alerts.Decision,
+    tokens_per_day: int | None,
     note: str,
     duration: timedelta,
     operator: str | None,
 ) -> None:
-    """Close an alert: dismiss it, divert the account to the student, or suspend it."""
+    """Close an alert: dismiss it, or take a step against its account and all others of its linked set."""
     with context.database.write() as connection:
         if operator is not None and operator not in {known.name for known in operators.every(connection)}:
             raise NotFound(f"no operator is called {operator!r}: `spiritsafe operators create` makes one")
-        decided = ledger_alerts.decide(connection, alert_id, action, operator or context.actor, note, duration)
+        actor = operator or context.actor
+        decided = ledger_alerts.decide(connection, alert_id, action, actor, note, duration, tokens_per_day)
     context.emit_one(vars(decided) if context.json else _summary(decided))
+
+
+@alerts.command("appeal")
+@click.argument("alert_id", metavar="ID")
+@click.option("--note", required=True, help="What the account says, in a sentence; it is kept.")
+@click.option("--operator", help="Who heard it [the system user].")
+@standard_options
+def appeal(context: Context, alert_id: str, note: str, operator: str | None) -> None:
+    """Note an account's appeal and open the alert again; what is in force stays until somebody decides anew."""
+    with context.database.write() as connection:
+        opened = ledger_alerts.appeal(connection, alert_id, operator or context.actor, note)
+    context.emit_one(vars(opened) if context.json else _summary(opened))
+
+
+@alerts.command("undo")
+@click.argument("alert_id", metavar="ID")
+@click.option("--note", required=True, help="Why, in a sentence; it is kept.")
+@click.option("--operator", help="Who takes it back [the system user].")
+@standard_options
+def undo(context: Context, alert_id: str, note: str, operator: str | None) -> None:
+    """Take the decision about an alert back: all is as it was before, and the alert is open again."""
+    with context.database.write() as connection:
+        opened = ledger_alerts.take_back(connection, alert_id, operator or context.actor, note)
+    context.emit_one(vars(opened) if context.json else _summary(opened))
 
 
 def _summary(alert: ledger_alerts.Alert) -> dict[str, Any]:

@@ -179,7 +179,7 @@ GROUPS: tuple[Group, ...] = (
 )  # fmt: skip
 # The features that rules (`rules.RULES`) are named by, and those that make up half of what is asked.
 _OF_RULE = {"logprobs": "logprobs_slow", "choices": "many_slow", "seeds": "repeated_slow", "working": "elicits_slow",
-            "bulk": "novelty_slow", "drip": "novelty_slow"}  # fmt: skip
+            "bulk": "novelty_slow", "drip": "novelty_slow", "sweep": "novelty_slow"}  # fmt: skip
 _HALF = ("logprobs_slow", "many_slow", "elicits_slow")
 
 

@@ -65,6 +65,7 @@ class Recipe:
     seed: int = 0
 
 
+BINS = 48  # of each feature, by quantiles
 BLIND = {"text": 0.2, "content": 0.1, "network": 0.2}
 FALSE_ALERTS = 0.5  # alerts per 1,000 benign account-days
 PRECISION_OF_HIGH = 0.8
@@ -91,16 +92,34 @@ def grow(looks: Looks, recipe: Recipe) -> Forest:
     known = (~looks.attack | looks.harvests) & _thinned(looks, recipe)
     values, truth, weight = _blinded(looks.take(known), weight[known], recipe)
     values[:, np.isnan(values).all(axis=0)] = 0.0  # never split on: a column of nothing can't be binned
+    edges = _edges(values)
+    steps = _steps(values, edges)
     worse = [int(name in features.MORE_IS_WORSE) for name in features.NAMES]
     boosters = [
         HistGradientBoostingClassifier(
             max_iter=recipe.trees, max_leaf_nodes=recipe.leaves, learning_rate=recipe.rate,
             min_samples_leaf=recipe.least_leaf, l2_regularization=recipe.ridge, max_features=recipe.features,
-            monotonic_cst=worse, early_stopping=False, max_bins=64, random_state=recipe.seed + number,
-        ).fit(values, truth, sample_weight=weight)
+            monotonic_cst=worse, early_stopping=False, max_bins=BINS, random_state=recipe.seed + number,
+        ).fit(steps, truth, sample_weight=weight)
         for number in range(recipe.boosters)
     ]  # fmt: skip
-    return from_boosters(boosters)
+    return from_boosters(boosters, edges)
+
+
+def _edges(values: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+    """Return the values of each feature that a split may lie at: its quantiles."""
+    chosen = np.linspace(0, 1, BINS + 1)[1:-1]
+    found = []
+    for column in values.T:
+        known = column[~np.isnan(column)]
+        found.append(np.unique(np.quantile(known, chosen, method="lower")) if len(known) else np.zeros(0, np.float32))
+    return found
+
+
+def _steps(values: npt.NDArray[np.float32], edges: list[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    """Turn values into places among the edges: what scikit-learn would do itself, in a hundred times as long."""
+    steps = np.stack([np.searchsorted(own, column) for own, column in zip(edges, values.T, strict=True)], axis=1)
+    return np.where(np.isnan(values), np.nan, steps).astype(np.float32)
 
 
 def out_of_fold(looks: Looks, recipe: Recipe) -> Floats:

@@ -61,8 +61,11 @@ def from_arrays(arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> Forest:
     return Forest(float(found.pop("baseline")), int(found.pop("depth")), **found)
 
 
-def from_boosters(boosters: Sequence[Any]) -> Forest:
-    """Average fitted `HistGradientBoostingClassifier`s into one forest, whose log-odds are their mean."""
+def from_boosters(boosters: Sequence[Any], edges: Sequence[npt.NDArray[np.float32]]) -> Forest:
+    """Average fitted `HistGradientBoostingClassifier`s into one forest, whose log-odds are their mean.
+
+    They were fitted on places among each feature's `edges`; a split after the k-th place is one at the k-th edge.
+    """
     trees = [tree for booster in boosters for (tree,) in booster._predictors]
     nodes = max(len(tree.nodes) for tree in trees)
     shape = (len(trees), nodes)
@@ -73,7 +76,7 @@ def from_boosters(boosters: Sequence[Any]) -> Forest:
         found, size = tree.nodes, len(tree.nodes)
         leaf, own = found["is_leaf"].astype(bool), np.arange(size)
         made["feature"][row, :size] = np.where(leaf, 0, found["feature_idx"])
-        made["threshold"][row, :size] = np.where(leaf, 0, found["num_threshold"])
+        made["threshold"][row, :size] = [_threshold(node, edges) for node in found]
         made["missing_left"][row, :size] = found["missing_go_to_left"]
         made["left"][row, :size] = np.where(leaf, own, found["left"])
         made["right"][row, :size] = np.where(leaf, own, found["right"])
@@ -81,3 +84,11 @@ def from_boosters(boosters: Sequence[Any]) -> Forest:
     baseline = float(np.mean([np.ravel(booster._baseline_prediction)[0] for booster in boosters]))
     depth = max(int(tree.nodes["depth"].max()) for tree in trees)
     return Forest(baseline, depth, **made)
+
+
+def _threshold(node: Any, edges: Sequence[npt.NDArray[np.float32]]) -> float:
+    if node["is_leaf"]:
+        return 0.0
+    # Infinite: what is known goes left, what is missing right.
+    place = float(node["num_threshold"])
+    return place if np.isinf(place) else float(edges[node["feature_idx"]][int(place)])

@@ -42,6 +42,12 @@ RULES: Mapping[str, Bounds] = {
         "requests_month": (np.log(100.0), None), "elicits_slow": (0.8, None), "novelty_slow": (0.75, None),
         "single_slow": (0.95, None), "growth": (0.94, None), "ratio_slow": (0.5, None), "named_user_slow": (None, 0.1),
     },
+    # Hundreds of questions about one subject, as a benchmark or a textbook is walked through.
+    "sweep": {
+        "requests_month": (np.log(400.0), None), "novelty_slow": (0.75, None), "single_slow": (0.95, None),
+        "application_slow": (None, 0.2), "growth": (0.93, None), "ratio_slow": (0.0, None),
+        "log_out_slow": (3.4, None), "named_user_slow": (None, 0.1),
+    },
 }  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 evidence ← evidence + WEIGHT × (log-odds − evidence); the first look counts whole. Looks lie by round numbers of
 requests and by days, so a burst is many looks and a slow drip some each week. On months that the trees had not seen
-this found half as many campaigns again at the same rate of false alerts. The rules need no patience and stay as they are.
+this found two fifths more campaigns at the same rate of false alerts. The rules need no patience and stay as they are.
 """
 
 from __future__ import annotations

@@ -8,44 +8,87 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
-from gateway.errors import BudgetStoreUnavailable, GatewayError, PermissionDenied, QuotaSpent, RateLimited
+from gateway.errors import (
+    BudgetStoreUnavailable,
+    DeclarationNeeded,
+    GatewayError,
+    PermissionDenied,
+    QuotaSpent,
+    RateLimited,
+)
 from gateway.ledger.accounts import Account
 from gateway.ledger.control import ControlState
-from gateway.ledger.enforcement import Enforcement
-from gateway.ledger.identifiers import now
+from gateway.ledger.enforcement import Action
+from gateway.ledger.identifiers import now, to_rfc3339
 from gateway.ledger.limits import Limits
 from gateway.limits.bound import bound_of
 from gateway.limits.leases import LeasedLimiter, LimitReached, Plan, StoreUnavailable
+from gateway.limits.leases import Reservation as Held
 from gateway.limits.meters import Kind
 from gateway.limits.queue import FairQueue, Flow, Lane, QueueFull
 from gateway.metrics import GatewayMetrics
 from gateway.protocol.driving import apart
-from gateway.protocol.exchange import Exchange
+from gateway.protocol.exchange import Exchange, Reservation
 from gateway.protocol.requests import InferenceRequest
 
 SOON_S = 1.0  # when to come back for what requests under way hold
 BATCH_PRIORITY = 10  # vLLM takes the lower number first; what it makes for others has 0
+TEACHER_TOKENS = "teacher_tokens_day"  # what a cap bounds: output tokens of teachers in a day of the calendar, UTC
 _RETRY_STORE_S = 2.0
 
 _WORDS = {"rpm": "requests per minute", "tpm": "tokens per minute", "parallel": "requests at the same time"}
-_BUDGETS = {"usd_day": "day", "usd_month": "month"}
+_BUDGETS = {"usd_day": "day", "usd_month": "month", TEACHER_TOKENS: "day"}
 
 
 logger = logging.getLogger(__name__)
 
 
-def measure_in_force(state: ControlState, account: Account) -> Enforcement | None:
-    """Return the measure against an account; one that ended since the state was loaded is none."""
+def check_enforcement(state: ControlState, account: Account) -> Action | None:
+    """Return the step in force against an account at this moment, None without one.
+
+    `PermissionDenied` when it is suspended, `DeclarationNeeded` when a declared use is asked for and due.
+    """
     measure = state.enforcement.get(account.name)
-    return measure if measure is not None and now() < measure.until else None
-
-
-def check_enforcement(state: ControlState, account: Account) -> bool:
-    """Return whether the account is diverted; `PermissionDenied` when it is suspended."""
-    measure = measure_in_force(state, account)
-    if measure is not None and measure.action == "suspend":
+    if measure is None:
+        return None
+    action = measure.at(now())
+    if action == "suspend":
         raise PermissionDenied
-    return measure is not None and measure.action == "divert"
+    if action == "verify":
+        raise DeclarationNeeded
+    return action
+
+
+def enforce(state: ControlState, action: Action, exchange: Exchange, request: InferenceRequest) -> InferenceRequest:
+    """Return the request as it goes on under a step: without log-probabilities and further choices from `strip` on.
+
+    Leaves the notice of a verification that is to come in the answer's headers.
+    """
+    assert exchange.account is not None
+    measure = state.enforcement[exchange.account.name]
+    if measure.action == "verify" and measure.begins is not None:
+        exchange.answer_lines += b"x-spiritsafe-notice: declaration-needed; from=%b\r\n" % (
+            to_rfc3339(measure.begins).encode()
+        )
+    changes = exchange.dialect.stripped(request.body) if action != "watch" else None
+    if not changes:
+        return request
+    return dataclasses.replace(request, injected=(request.injected or {}) | changes)
+
+
+class Capped:
+    """What a capped account's request holds: its limits' part, where any binds, and that of the day's tokens."""
+
+    def __init__(self, exchange: Exchange, limits: Reservation | None, cap: Held) -> None:
+        self._exchange = exchange
+        self._limits = limits
+        self._cap = cap
+
+    def settle(self, tokens: int, cost: int) -> None:
+        """Spend what was used and give back the rest; a second time does nothing."""
+        if self._limits is not None:
+            self._limits.settle(tokens, cost)
+        self._cap.settle(0, self._exchange.output_tokens)
 
 
 @dataclass(frozen=True)
@@ -99,7 +142,30 @@ class Admission:
         except StoreUnavailable as error:
             raise self._unavailable(error) from None
         finally:
-            exchange.answer_lines = self._lines(plan)
+            exchange.answer_lines += self._lines(plan)
+        return request
+
+    async def cap(self, exchange: Exchange, request: InferenceRequest, tokens_per_day: int) -> InferenceRequest:
+        """Reserve the longest answer from the teacher's tokens that a capped account may have today.
+
+        Returns the request as the backend gets it; raises as `reserve` does.
+        """
+        assert exchange.account is not None
+        assert exchange.route is not None
+        bound = bound_of(request, self.context_length(exchange.route.model), None)
+        if bound.inject:
+            request = dataclasses.replace(request, injected=(request.injected or {}) | bound.inject)
+        try:
+            plan = self.limiter.budget(exchange.account.name, TEACHER_TOKENS, tokens_per_day)
+            held = self.limiter.reserve(plan, 0, bound.output)
+            if held is None:
+                acquired: Held = await apart(self.limiter.acquire(plan, 0, bound.output))
+                held = acquired
+        except LimitReached as reached:
+            self._refuse(reached)
+        except StoreUnavailable as error:
+            raise self._unavailable(error) from None
+        exchange.reservation = Capped(exchange, exchange.reservation, held)
         return request
 
     def _unavailable(self, error: StoreUnavailable) -> BudgetStoreUnavailable:

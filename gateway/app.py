@@ -45,7 +45,8 @@ from gateway.limits.leases import LeasedLimiter
 from gateway.limits.queue import LANES, FairQueue
 from gateway.limits.stores import lifetime_s, open_store
 from gateway.metrics import GatewayMetrics
-from gateway.pipeline import Pipeline
+from gateway.pipeline import Pipeline, TracedPipeline
+from gateway.protocol import welcome
 from gateway.protocol.call import Call
 from gateway.protocol.dialects import DIALECTS
 from gateway.protocol.listener import KEEP_ALIVE_S, GatewayProtocol, Handler, listen
@@ -56,6 +57,7 @@ from gateway.protocol.server import DrainingServer, Patience
 from gateway.recording import Recorder
 from gateway.routing import Catalogue, CheapestRouter, build_catalogue
 from gateway.settings import Settings, SettingsError, load_settings
+from gateway.tracing import Tracer
 
 PUBLISH_S = 1.0
 MODELS = b"/v1/models"
@@ -95,6 +97,7 @@ class Worker:
             serve_unrecorded=settings.gateway.on_spool_failure == "serve",
             strict=settings.spool.durability == "strict",
         )
+        self._tracer = Tracer(settings.tracing, self.metrics, f"gateway-{slot}") if settings.tracing.endpoint else None
         self._disk = DiskBudget(settings.data_dir, settings.spool.budget_bytes)
         self._stopping = threading.Event()
         self._publisher = threading.Thread(target=self._publish_periodically, name="metrics", daemon=True)
@@ -106,7 +109,8 @@ class Worker:
         self.admission = Admission(
             self.limiter, self.metrics, lambda model: self._context_lengths[model], lambda: self._places
         )
-        self.pipeline = Pipeline(
+        kind = Pipeline if self._tracer is None else partial(TracedPipeline, tracer=self._tracer)
+        self.pipeline: Pipeline = kind(
             self.settings.gateway,
             self._secret,
             self.control,
@@ -124,6 +128,8 @@ class Worker:
         self._health = asyncio.create_task(HealthPoller(self.fleet, self.client).run())
         self._limiting = asyncio.create_task(self.limiter.run())
         self._publisher.start()
+        if self._tracer is not None:
+            self._tracer.start()
 
     async def stop(self) -> None:
         """Let go of everything; the spool is synced."""
@@ -133,6 +139,8 @@ class Worker:
         self.control.stop()
         self._stopping.set()
         self._publisher.join(timeout=5.0)
+        if self._tracer is not None:
+            self._tracer.stop()
         self.recorder.close()
         await self.limiter.close()
 
@@ -230,7 +238,9 @@ class Worker:
         for name, queue in self._places.queues.items():
             for lane in LANES:
                 self.metrics.queue_length.labels(name, lane).set(queue.waiting(lane))
-        self._observer.observe(self.catalogue.pools())
+        catalogue = self.catalogue
+        self._observer.observe(catalogue.pools())
+        self._observer.show_prices(catalogue.prices())
 
 
 class DataPlane:
@@ -302,6 +312,14 @@ def server_config(app: FastAPI, grace_s: int = GRACE_S) -> uvicorn.Config:
 
 
 def _add_probes(app: FastAPI, worker: Worker) -> None:
+    @app.get("/")
+    async def root(request: Request) -> Response:
+        paths, where = app.state.data_plane.paths, worker.settings.gateway.help_url
+        headers = welcome.HEADERS | _id_header(request)
+        if "text/html" in request.headers.get("accept", ""):
+            return Response(welcome.as_html(paths, where), headers=headers, media_type="text/html")
+        return Response(welcome.as_json(paths, where), headers=headers, media_type="application/json")
+
     @app.get("/health")
     async def health(request: Request) -> JSONResponse:
         return JSONResponse({"status": "ok"}, headers=_id_header(request))

@@ -34,8 +34,10 @@ BUILT_IN = {
     "limits": ("gateway.commands.limits:limits", "Set, list and clear what accounts, keys and models may use."),
     "models": ("gateway.commands.models:models", "List, promote and roll back models."),
     "config": ("gateway.commands.config:config", "Have the running gateway take over a changed settings file."),
+    "doctor": ("gateway.commands.doctor:doctor", "Check the house, and say what to do."),
     "fleet": ("gateway.commands.fleet:fleet", "List and drain the models' servers."),
-    "enforce": ("gateway.commands.enforce:enforce", "Divert, suspend or clear an account."),
+    "enforce": ("gateway.commands.enforce:enforce", "Take a step against accounts, try it first, undo it."),
+    "policies": ("gateway.commands.policies:policies", "Which alerts put a mild step in force at once."),
     "traffic": ("gateway.commands.traffic:traffic", "Watch, verify, import, export and maintain traffic records."),
 }
 # What `up` starts for the processes of other packages; people have no use for it.

@@ -7,6 +7,7 @@ GatewayError
 │   ├── Unauthenticated        401  an unknown, revoked or expired key, and nothing else
 │   │   └── UnknownKey         401  unknown or revoked: only while the keys in memory are sure to be the newest
 │   ├── PermissionDenied       403  account suspended, endpoint out of scope; the text does not say which
+│   │   └── DeclarationNeeded  403  the account is asked what it does; the text says how to answer, not why it is asked
 │   ├── ModelNotFound          404  unknown, or not the caller's: the same reply for both
 │   ├── UnknownPath            404  no such path here
 │   ├── WrongMethod            405
@@ -122,6 +123,17 @@ class PermissionDenied(Refused):
 
     def __init__(self) -> None:
         super().__init__("This account is not permitted to make this request. Contact the operator of this service.")
+
+
+class DeclarationNeeded(PermissionDenied):
+    """The account is asked for a declared use, and has none yet."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.message = (
+            "This account needs a declared use before it can make more requests. Tell the operator of this service "
+            "what it uses the service for, how many requests a day that takes, and until when."
+        )
 
 
 class ModelNotFound(Refused):
@@ -358,3 +370,21 @@ class BudgetStoreUnavailable(Unavailable):
     """Nobody can say what is left of a budget, and what this gateway holds of it does not suffice."""
 
     code = "budget_store_unavailable"
+
+
+def _codes(kind: type[GatewayError]) -> set[str]:
+    return {kind.code or kind.type}.union(*(_codes(child) for child in kind.__subclasses__()))
+
+
+REJECTED = "upstream_rejected"
+CODES = frozenset(_codes(GatewayError)) | {"context_length_exceeded"}
+
+
+def counted_as(code: str | None) -> str:
+    """Return the code that metrics count an error under ("" for none): ours, or `REJECTED` for a backend's own.
+
+    A backend may put anything into its code, and every new one would be a time series more for good.
+    """
+    if code is None:
+        return ""
+    return code if code in CODES else REJECTED

@@ -9,24 +9,47 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Metric
 from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
+
+from gateway.ledger.metric_files import LineMetric, sample_key
 
 _SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84, 327.68)
 _FIRST_TOKEN = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0)
 _TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576)
 _OVERHEAD = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
 
+# OpenTelemetry's words for what is neither a chat nor, as Responses and Messages are, one in other clothes.
+OPERATIONS = {"completions": "text_completion", "embeddings": "embeddings"}
+
 
 @dataclass
 class _Series:
-    """One label set: values not yet counted, and what was counted per bucket (the last is +Inf)."""
+    """One label set: values not yet counted, what was counted per bucket (the last is +Inf), and its lines' keys."""
 
     counts: list[int]
+    buckets: list[str]
+    count_key: str
+    sum_key: str
     pending: list[float] = field(default_factory=list)
     total: float = 0.0
+
+    def count(self, bounds: Sequence[float]) -> None:
+        """Count what waits; the request path may append while this runs."""
+        waiting = len(self.pending)
+        for value in self.pending[:waiting]:
+            self.counts[bisect_left(bounds, value)] += 1
+            self.total += value
+        del self.pending[:waiting]
+
+    def lines(self) -> Iterator[tuple[str, float]]:
+        """Name each bucket's cumulated count, the count of all, and the sum."""
+        yield from zip(self.buckets, accumulate(self.counts), strict=True)
+        yield self.count_key, sum(self.counts)
+        yield self.sum_key, self.total
 
 
 class SampledHistogram(Collector):
@@ -47,31 +70,26 @@ class SampledHistogram(Collector):
         """Return what observes a value of that label set; keep it, as looking it up costs more than calling it."""
         found = self._series.get(labels)
         if found is None:
-            found = self._series.setdefault(labels, _Series([0] * (len(self._bounds) + 1)))
+            found = self._series.setdefault(labels, self._new_series(dict(zip(self._labels, labels, strict=True))))
         return found.pending.append
 
-    def describe(self) -> Iterator[HistogramMetricFamily]:
-        """Name the metric, for the registry's check of names."""
+    def describe(self) -> Iterator[Metric]:
+        """Name the metric, its labels included, for the registry's check of names and for the documentation."""
         yield HistogramMetricFamily(self._name, self._text, labels=self._labels)
 
-    def collect(self) -> Iterator[HistogramMetricFamily]:
+    def collect(self) -> Iterator[LineMetric]:
         """Count what was observed since the last time; one thread at a time."""
-        family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
-        for labels, series in list(self._series.items()):
-            waiting = len(series.pending)  # the request path may append while this runs
-            for value in series.pending[:waiting]:
-                series.counts[bisect_left(self._bounds, value)] += 1
-                series.total += value
-            del series.pending[:waiting]
-            family.add_metric(labels, self._cumulated(series.counts), series.total)
-        yield family
+        lines: dict[str, float] = {}
+        for series in list(self._series.values()):
+            series.count(self._bounds)
+            lines.update(series.lines())
+        yield LineMetric(self._name, self._text, "histogram", lines)
 
-    def _cumulated(self, counts: Sequence[int]) -> list[tuple[str, int]]:
-        found, total = [], 0
-        for bound, count in zip((*map(str, map(float, self._bounds)), "+Inf"), counts, strict=True):
-            total += count
-            found.append((bound, total))
-        return found
+    def _new_series(self, labels: dict[str, str]) -> _Series:
+        bounds = (*map(str, map(float, self._bounds)), "+Inf")
+        buckets = [sample_key(f"{self._name}_bucket", {**labels, "le": bound}) for bound in bounds]
+        count, total = (sample_key(f"{self._name}_{part}", labels) for part in ("count", "sum"))
+        return _Series([0] * len(bounds), buckets, count, total)
 
 
 class Tally:
@@ -115,7 +133,7 @@ class GatewayMetrics:
         operation = ("gen_ai_operation_name", "gen_ai_response_model")
         self.duration = SampledHistogram(
             "gen_ai_server_request_duration_seconds",
-            "Time from a request's arrival to its last byte.",
+            "Time from a request's arrival to its last byte, by kind, model and error.",
             (*operation, "error_type"),
             _SECONDS,
             registry,
@@ -142,14 +160,21 @@ class GatewayMetrics:
         )
         self.refusals = Counter(
             "spiritsafe_refusals",
-            "Requests that got an error, by its code; requests without a valid key are in here only.",
+            "Requests that got an error, by its code (a backend's own: `upstream_rejected`); those without a valid key "
+            "are in here only.",
             ("reason",),
             registry=registry,
         )
         overhead = SampledHistogram(
-            "spiritsafe_overhead_seconds", "Time spent in the gateway itself.", (), _OVERHEAD, registry
+            "spiritsafe_overhead_seconds", "Time that a request spent in the gateway itself.", (), _OVERHEAD, registry
         )
         self.overhead = overhead.series()
+        self.enforced = Counter(
+            "spiritsafe_enforced_requests",
+            "Requests that went on under a step in force against their account.",
+            ["action"],
+            registry=registry,
+        )
         self.retries = Counter(
             "spiritsafe_client_retries", "Requests that the client's SDK marked as its own retries.", registry=registry
         )
@@ -160,7 +185,13 @@ class GatewayMetrics:
             registry=registry,
         )
         self.spool_sync_failures = TalliedCounter(
-            "spiritsafe_spool_sync_failures", "Times the spool could not be synced to the disk.", (), registry
+            "spiritsafe_spool_sync_failures",
+            "Times the spool could not be synced to the disk; it takes no record until it can.",
+            (),
+            registry,
+        ).tally()
+        self.trace_drops = TalliedCounter(
+            "spiritsafe_trace_drops", "Sampled traces that no collector took.", (), registry
         ).tally()
         # Without a sample before the first drop there is nothing to alert on.
         for policy in ("refuse", "serve"):
@@ -185,7 +216,8 @@ class GatewayMetrics:
         )
         self.limit_refusals = Counter(
             "spiritsafe_limit_refusals",
-            "Requests refused by a limit, by the quantity that was used up; `queue`: the house was full.",
+            "Requests refused by a limit, by quantity: `rpm`, `tpm`, `parallel`, `usd_day`, `usd_month`; `queue`: a "
+            "full model; `store`: a budget that could not be asked.",
             ("quantity",),
             registry=registry,
         )
@@ -229,6 +261,22 @@ class GatewayMetrics:
             "spiritsafe_backend_kv_cache_ratio",
             "How full the backend's KV cache is, 0 to 1, as it reports.",
             ("model", "backend"),
+            registry=registry,
+        )
+        self.backend_prefix_tokens = Gauge(
+            "spiritsafe_backend_prefix_tokens",
+            "Prompt tokens that the backend looked up in its prefix cache since it began, by result queried or hit.",
+            ("model", "backend", "result"),
+            registry=registry,
+        )
+        priced = ("gen_ai_response_model", "gen_ai_token_type")
+        self.price = Gauge(
+            "spiritsafe_price_dollars_per_token", "What a token of the model costs.", priced, registry=registry
+        )
+        self.teacher_price = Gauge(
+            "spiritsafe_teacher_price_dollars_per_token",
+            "What a token would cost had the model's teacher answered; less the price it is what a student saves.",
+            priced,
             registry=registry,
         )
         self.upstream_retries = Counter(

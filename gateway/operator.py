@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hmac
 import logging
+import time
 from importlib.metadata import entry_points
-from typing import Annotated
+from typing import Annotated, get_args
 
 import sqlalchemy as sa
 import uvicorn
@@ -18,12 +19,17 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CollectorRegistry, Gauge
 
 from gateway import admin
-from gateway.ledger import alerts, metric_files
+from gateway.ledger import alerts, metric_files, registry, snapshots
 from gateway.ledger.database import Database, open_database
+from gateway.ledger.identifiers import from_rfc3339, now
 from gateway.ledger.keys import ensure_secret
+from gateway.ledger.registry import State, Student
 from gateway.settings import Settings
 
 GROUP = "spiritsafe.operator_apps"
+LEAKED = "leaked_tokens"  # in an alert's evidence
+MANY = 2000  # open alerts; with more of them adding up takes longer than the rest of a scrape …
+RESTS = 100  # … and is not done again for so many times as long
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _logger = logging.getLogger(__name__)
 
@@ -32,22 +38,81 @@ class Figures:
     """What the operator process itself adds to the metrics: figures that stand in the database."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        registry = self.registry = CollectorRegistry()
+        self._rests_until = 0.0
         self.open_alerts = Gauge(
-            "spiritsafe_open_alerts", "Alerts that wait for a decision.", ["severity"], registry=self.registry
+            "spiritsafe_open_alerts",
+            "Alerts that wait for a decision, by severity; absent while the database is away.",
+            ["severity"],
+            registry=registry,
+        )
+        self.leaked_tokens = Gauge(
+            "spiritsafe_open_alerts_leaked_tokens",
+            "Tokens of answers new to their account that the accounts of open alerts have drawn.",
+            ["severity"],
+            registry=registry,
+        )
+        self.students = Gauge("spiritsafe_students", "Students, by state.", ["state"], registry=registry)
+        self.snapshots = Gauge(
+            "spiritsafe_snapshots", "Training snapshots, by state waiting or approved.", ["state"], registry=registry
+        )
+        self.gate_report_age = Gauge(
+            "spiritsafe_gate_report_age_seconds",
+            "Age of the gate report that a promoted student stands on.",
+            ["model"],
+            registry=registry,
         )
 
     def update(self, database: Database) -> None:
-        """Count what is open now; while the database is away nothing is said of it, and the rest can be scraped."""
+        """Count what is there now; while the database is away nothing is said of it, and the rest can be scraped.
+
+        Where there are many alerts the figures then stay as they are for a while.
+        """
+        began = time.monotonic()
+        if began < self._rests_until:
+            return
         try:
             with database.read() as connection:
-                severities = [alert.severity for alert in alerts.every(connection, "open")]
+                opened = _open_alerts(connection, database.is_postgresql)
+                students = registry.every(connection)
+                approved = [approval is not None for _, approval in snapshots.every(connection)]
         except sa.exc.SQLAlchemyError as error:
-            _logger.warning("open alerts could not be counted: %s", error)
-            self.open_alerts.clear()
+            _logger.warning("what stands in the database could not be counted: %s", error)
+            for gauge in (self.open_alerts, self.leaked_tokens, self.students, self.snapshots, self.gate_report_age):
+                gauge.clear()
             return
         for severity in alerts.SEVERITIES:
-            self.open_alerts.labels(severity).set(severities.count(severity))
+            count, leaked = opened.get(severity, (0, 0.0))
+            self.open_alerts.labels(severity).set(count)
+            self.leaked_tokens.labels(severity).set(leaked)
+        self.snapshots.labels("approved").set(sum(approved))
+        self.snapshots.labels("waiting").set(len(approved) - sum(approved))
+        self._show(students)
+        if sum(count for count, _ in opened.values()) > MANY:
+            self._rests_until = began + RESTS * (time.monotonic() - began)
+
+    def _show(self, students: list[Student]) -> None:
+        for state in get_args(State):
+            self.students.labels(state).set(sum(student.state == state for student in students))
+        self.gate_report_age.clear()
+        for student in students:
+            evaluated = (student.gate or {}).get("evaluated")
+            if student.state == "promoted" and evaluated is not None:
+                age = (now() - from_rfc3339(evaluated)).total_seconds()
+                self.gate_report_age.labels(student.reference).set(age)
+
+
+def _open_alerts(connection: sa.Connection, on_postgresql: bool) -> dict[str, tuple[int, float]]:
+    """Return by severity how many alerts are open and what leaked by them; the database adds up, whatever there is."""
+    table = alerts.table
+    evidence = sa.type_coerce(table.c.evidence, sa.Text())
+    if on_postgresql:
+        leaked = sa.cast(sa.func.json_extract_path_text(sa.cast(evidence, sa.JSON()), LEAKED), sa.Float())
+    else:
+        leaked = sa.cast(sa.func.json_extract(evidence, f"$.{LEAKED}"), sa.Float())
+    query = sa.select(table.c.severity, sa.func.count(), sa.func.coalesce(sa.func.sum(leaked), 0.0))
+    rows = connection.execute(query.where(table.c.state == "open").group_by(table.c.severity))
+    return {severity: (count, total) for severity, count, total in rows}
 
 
 def create_app(settings: Settings, database: Database) -> FastAPI:

@@ -14,9 +14,18 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from gateway.admission import Admission, check_enforcement
+from gateway.admission import Admission, check_enforcement, enforce
 from gateway.authentication import ControlFollower, Identity, authenticate
-from gateway.errors import BadRequest, BodyTooSlow, ClientLeft, GatewayError, InternalError, NotRecorded, UnknownKey
+from gateway.errors import (
+    BadRequest,
+    BodyTooSlow,
+    ClientLeft,
+    GatewayError,
+    InternalError,
+    NotRecorded,
+    UnknownKey,
+    counted_as,
+)
 from gateway.fleet.connection import UpstreamClient
 from gateway.metrics import GatewayMetrics
 from gateway.protocol.call import Call
@@ -29,6 +38,7 @@ from gateway.routing import AUTO, Candidate, Catalogue, Models, Router, RouteReq
 from gateway.scopes import bound_output, check_endpoint
 from gateway.settings import GatewaySettings
 from gateway.streaming import Deadlines, Relay
+from gateway.tracing import Tracer
 
 logger = logging.getLogger(__name__)
 
@@ -91,11 +101,17 @@ class Pipeline:
         exchange.account, exchange.key = found.account, found.key
         check_endpoint(exchange.key.scope, exchange.endpoint)
         request = await self._read(exchange, call)
-        diverted = check_enforcement(state, exchange.account)
-        candidate = self._route(exchange, request, diverted)
+        action = check_enforcement(state, exchange.account)
+        if action is not None:
+            self.metrics.enforced.labels(action).inc()
+            request = exchange.request = enforce(state, action, exchange, request)
+        candidate = self._route(exchange, request, action == "divert")
         plan = self.admission.plan(exchange, state.limits)
         if plan is not None:
             request = exchange.request = await self.admission.reserve(exchange, request, plan)
+        if action == "cap" and candidate.role == "teacher":
+            tokens = state.enforcement[exchange.account.name].tokens_per_day or 0
+            request = exchange.request = await self.admission.cap(exchange, request, tokens)
         with call.presence(), self.in_flight.hold(exchange.account.name, call.head.headers):
             queue = self.admission.queue_of(exchange)
             request = self.admission.with_priority(exchange, request)
@@ -142,6 +158,12 @@ class Pipeline:
             exchange.route = decision.route
             return decision.candidate
         candidate = catalogue.named(request.model, exchange.account.operator, models)
+        if diverted and candidate.role == "teacher" and exchange.account.divert_named and exchange.dialect.automatic:
+            wanted = RouteRequest(request, exchange.preferences, diverted)
+            decision = self.router.choose(wanted, catalogue.in_place_of(candidate))
+            if decision.candidate is not candidate:
+                exchange.route = decision.route
+                return decision.candidate
         exchange.route = candidate.pinned
         return candidate
 
@@ -166,7 +188,7 @@ class Pipeline:
         exchange.status = status
         exchange.error = (error.code or error.type) if error is not None else None
         if error is not None:
-            self.metrics.refusals.labels(exchange.error).inc()
+            self.metrics.refusals.labels(counted_as(exchange.error)).inc()
         try:
             if exchange.account is not None and exchange.dialect.recorded:
                 self.recorder.final(exchange)
@@ -192,6 +214,32 @@ class Pipeline:
                 call.keep_alive = False
             body = exchange.dialect.errors.body(error, exchange.request_id)
             call.answer(error.answer_status, failure_lines(exchange, error), body)
+
+
+@dataclass(frozen=True)
+class TracedPipeline(Pipeline):
+    """The same with traces, so that a request pays nothing for them where they are off."""
+
+    tracer: Tracer = field(kw_only=True)
+
+    async def _serve(self, exchange: Exchange, call: Call) -> None:
+        trace = self.tracer.begin(exchange)
+        if trace is None:
+            await super()._serve(exchange, call)
+            return
+        # Of the connection's head, which other requests share, a copy: backend and record get our place in the trace.
+        exchange.head = exchange.head.with_traceparent(trace.outgoing)
+        error: GatewayError | None = None
+        try:
+            await super()._serve(exchange, call)
+        except GatewayError as refusal:
+            error = refusal
+            raise
+        except Exception:
+            error = InternalError(exchange.request_id)
+            raise
+        finally:
+            self.tracer.end(exchange, trace, error, time.perf_counter())
 
 
 def new_exchange(endpoint: Endpoint, call: Call) -> Exchange:

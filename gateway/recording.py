@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from gateway.errors import NotRecorded
+from gateway.errors import NotRecorded, counted_as
 from gateway.ledger.errors import SpoolUnavailable
 from gateway.ledger.spool import OnSynced, SpoolWriter
-from gateway.metrics import GatewayMetrics
+from gateway.metrics import OPERATIONS, GatewayMetrics
 from gateway.protocol.exchange import Exchange
 from gateway.protocol.origin import ClientOrigin
 from gateway.records import client_of, cost_of, final_record, start_record, was_answered
@@ -75,7 +75,8 @@ class Recorder:
         route = exchange.route
         if route is not None and usage and was_answered(exchange):
             exchange.cost = cost_of(usage, route.prices)
-            exchange.tokens = usage["input_tokens"] + usage["output_tokens"]
+            exchange.output_tokens = usage["output_tokens"]
+            exchange.tokens = usage["input_tokens"] + exchange.output_tokens
         account = exchange.account
         kept = self._keep_text and not exchange.preferences.no_log and (account is None or account.keep_text)
         client = client_of(exchange.head, self._origin.network(exchange.peer, exchange.head.headers))
@@ -155,7 +156,8 @@ class Recorder:
         """Count what was recorded, and learn the model's pace."""
         route, timing = exchange.route, exchange.timing
         model, reason = (route.model, route.reason) if route is not None else ("", "")
-        label = (exchange.endpoint, model, exchange.status // 100, reason, exchange.error or "")
+        error = "" if exchange.error is None else counted_as(exchange.error)
+        label = (exchange.endpoint, model, exchange.status // 100, reason, error)
         series = self._series.get(label)
         if series is None:
             series = self._series[label] = _Series(self._metrics, *label)
@@ -196,8 +198,9 @@ class _Series:
     def __init__(
         self, metrics: GatewayMetrics, endpoint: str, model: str, status: int, reason: str, error: str
     ) -> None:
+        operation = OPERATIONS.get(endpoint, "chat")
         self.requests = metrics.requests.tally(endpoint, model, f"{status}xx", reason)
-        self.duration = metrics.duration.series(endpoint, model, error)
-        self.time_to_first_token = metrics.time_to_first_token.series(endpoint, model)
-        self.input = metrics.tokens.series(endpoint, model, "input")
-        self.output = metrics.tokens.series(endpoint, model, "output")
+        self.duration = metrics.duration.series(operation, model, error)
+        self.time_to_first_token = metrics.time_to_first_token.series(operation, model)
+        self.input = metrics.tokens.series(operation, model, "input")
+        self.output = metrics.tokens.series(operation, model, "output")

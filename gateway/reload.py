@@ -24,7 +24,7 @@ from gateway.settings import GatewaySettings, ModelSettings, Settings, SettingsE
 LIVE = frozenset(
     (
         *("max_body_bytes", "body_timeout_s", "first_token_timeout_s", "total_timeout_s", "ping_interval_s"),
-        *("drain_notice_s", "snapshot_max_age_s"),
+        *("drain_notice_s", "snapshot_max_age_s", "help_url"),
     )
 )
 

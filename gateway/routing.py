@@ -173,12 +173,15 @@ class Catalogue:
         """
         if not self.has_automatic(models):
             raise ModelNotFound(AUTO)
-        among = None if diverted else models
-        promoted = [c for c in self.students if _state(c) == "promoted" and in_scope(c, among)]
+        promoted = self._promoted(None if diverted else models)
         others = [
             c for c in self.base.values() if c.role == "teacher" and c is not self.teacher and in_scope(c, models)
         ]
         return [*promoted, self.teacher, *others]
+
+    def in_place_of(self, candidate: Candidate) -> list[Candidate]:
+        """Return the candidates of a request that named a teacher and is diverted: every student, and that teacher."""
+        return [*self._promoted(None), candidate]
 
     def has_automatic(self, models: Models = None) -> bool:
         """May a key of these models ask for `auto`?"""
@@ -202,12 +205,19 @@ class Catalogue:
         base = [candidate for candidate in self.base.values() if in_scope(candidate, models)]
         return [*base, *self._students(operator, models)]
 
+    def _promoted(self, models: Models) -> list[Candidate]:
+        return [c for c in self.students if _state(c) == "promoted" and in_scope(c, models)]
+
     def _students(self, operator: bool, models: Models) -> list[Candidate]:
         return [c for c in self.students if (operator or _state(c) == "promoted") and in_scope(c, models)]
 
     def pools(self) -> list[tuple[str, Pool]]:
         """Return every model's pool of backends."""
         return [(candidate.name, candidate.pool) for candidate in (*self.base.values(), *self.students)]
+
+    def prices(self) -> list[tuple[str, Prices, Prices]]:
+        """Return what every model costs, and what its teacher does."""
+        return [(model.name, model.prices, model.teacher_prices) for model in (*self.base.values(), *self.students)]
 
 
 def build_catalogue(settings: Settings, students: Iterable[Student], fleet: Fleet, files: AdequacyFiles) -> Catalogue:

@@ -126,6 +126,7 @@ class GatewaySettings:
     snapshot_max_age_s: float = 300.0  # how long the last good control state serves while the database is away
     on_spool_failure: Literal["refuse", "serve"] = "refuse"  # 503, or serve unrecorded and count it
     max_in_flight: int = 0  # requests a worker has open with a model, the others wait; 0: no bound
+    help_url: str = ""  # where app developers find help; the endpoint's root shows it
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,14 @@ class DetectorSettings:
 
 
 @dataclass(frozen=True)
+class TracingSettings:
+    """`[tracing]`: spans of requests, for an OpenTelemetry collector; never a text."""
+
+    endpoint: str = ""  # OTLP/HTTP, such as http://127.0.0.1:4318; empty: no traces
+    sample: float = 0.01  # share of the requests whose caller says nothing of sampling
+
+
+@dataclass(frozen=True)
 class VllmSettings:
     """`[vllm]`: how supervised models are served."""
 
@@ -225,6 +234,7 @@ class Settings:
     record: RecordSettings = field(default_factory=RecordSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     detector: DetectorSettings = field(default_factory=DetectorSettings)
+    tracing: TracingSettings = field(default_factory=TracingSettings)
     vllm: VllmSettings = field(default_factory=VllmSettings)
     distiller: DistillerSettings = field(default_factory=DistillerSettings)
     file: Path | None = None
@@ -464,6 +474,14 @@ def _check_ranges(settings: Settings, place: _Place) -> None:
     for section, item in (("gateway", settings.gateway), ("operator", settings.operator)):
         if not 0 <= item.port <= 65535:
             raise place.error(section, "port", f"is {item.port}; a port is between 1 and 65535 (0: any free one)")
+    if settings.gateway.help_url and not re.match(r"(https?://|mailto:)\S+$", settings.gateway.help_url):
+        raise place.error(
+            "gateway", "help_url", f"{settings.gateway.help_url!r} is no link: write https://… or mailto:…"
+        )
+    if settings.tracing.endpoint and not re.match(r"https?://[^/\s]+", settings.tracing.endpoint):
+        raise place.error("tracing", "endpoint", f"{settings.tracing.endpoint!r} is no URL: write http://HOST:4318")
+    if not 0.0 <= settings.tracing.sample <= 1.0:
+        raise place.error("tracing", "sample", f"is {settings.tracing.sample:g}; a share is between 0 and 1")
     if settings.gateway.workers < 1:
         raise place.error("gateway", "workers", f"is {settings.gateway.workers}; at least one worker is needed")
     if settings.gateway.workers > MOST_WORKERS:

@@ -72,6 +72,23 @@ def postgres() -> Iterator[PostgresServer]:
         server.remove()
 
 
+TOGETHER = ("tests/real/", "tests/gateway/partitions/")  # each folder shares what is costly, or may stand once only
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tell xdist's `loadgroup` what stays together, and put the longest first: they would end alone."""
+    ranks: dict[str, int] = {}
+    groups: dict[str, str] = {}
+    for item in items:
+        path = item.nodeid.partition("::")[0]
+        group = groups[item.nodeid] = next((folder for folder in TOGETHER if path.startswith(folder)), path)
+        rank = TOGETHER.index(group) if group in TOGETHER else len(TOGETHER) + (item.get_closest_marker("slow") is None)
+        ranks[group] = min(ranks.get(group, rank), rank)
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: ranks[groups[item.nodeid]])
+
+
 def pytest_collection() -> None:
     """What collecting makes stays; looking through it for garbage again and again is a tenth of a run."""
     gc.disable()

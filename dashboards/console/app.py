@@ -17,7 +17,7 @@ from starlette.staticfiles import StaticFiles
 
 from dashboards.console import drawing, words
 from dashboards.console.headers import SecurityHeaders
-from dashboards.console.pages import accounts, alerts, audit, login, models, snapshots
+from dashboards.console.pages import accounts, alerts, audit, login, models, policies, snapshots
 from dashboards.console.sessions import Sessions, Throttle
 from dashboards.console.traffic import Traffic
 from dashboards.console.visit import Console, LogInNeeded, Refused, go
@@ -58,7 +58,7 @@ def create_console(settings: Settings, database: Database) -> FastAPI:
         by_address=Throttle(limit=20),
         templates=_templates(),
     )
-    for page in (login, alerts, accounts, models, snapshots, audit):
+    for page in (login, alerts, accounts, models, snapshots, policies, audit):
         console.include_router(page.router)
     console.mount(STATIC, StaticFiles(directory=HERE / "static"), name="static")
     console.add_exception_handler(LogInNeeded, _to_login)

@@ -13,7 +13,14 @@ from gateway.ledger.alerts import SEVERITIES, Alert
 from gateway.ledger.enforcement import Enforcement
 from gateway.ledger.identifiers import now
 
-Flow = Literal["leaking", "diverted", "suspended", "stopped"]
+Flow = Literal["leaking", "diverted", "capped", "asked to declare", "suspended", "stopped"]
+# An account that is only watched or stripped leaks on, or has stopped by itself.
+_FLOWS: dict[str, Flow] = {
+    "divert": "diverted",
+    "cap": "capped",
+    "verify": "asked to declare",
+    "suspend": "suspended",
+}
 QUEUE_DAYS = 14
 
 
@@ -102,8 +109,8 @@ def _evidence_days(alert: Alert) -> dict[date, int]:
 
 
 def _flow(usage: Usage, daily: Mapping[date, int], measure: Enforcement | None) -> Flow:
-    if measure is not None:
-        return "suspended" if measure.action == "suspend" else "diverted"
+    if measure is not None and measure.action in _FLOWS:
+        return _FLOWS[measure.action]
     if usage.requests:
         return "leaking" if usage.recent_tokens else "stopped"
     return "leaking" if daily.get(now().date(), 0) else "stopped"

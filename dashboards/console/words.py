@@ -118,23 +118,52 @@ def short(digest: str) -> Markup:
     return Markup('<code title="{}">{}</code>').format(digest, escape(digest[:12]))
 
 
+TAKEN = {
+    "watch": "watched",
+    "strip": "stripped",
+    "divert": "diverted",
+    "cap": "capped",
+    "verify": "asked to declare",
+    "suspend": "suspended",
+}
+
+
+def taken(action: str) -> str:
+    """Write what a step makes of an account, such as `suspended`."""
+    return TAKEN.get(action, action)
+
+
 DEEDS = {
     "account.create": "made the account",
+    "alert.appeal": "noted an appeal and opened the alert again",
+    "alert.cap": "confirmed the alert and capped",
     "alert.dismiss": "dismissed the alert",
     "alert.divert": "confirmed the alert and diverted",
+    "alert.strip": "confirmed the alert and stripped",
     "alert.suspend": "confirmed the alert and suspended",
+    "alert.undo": "took the decision back and opened the alert again",
+    "alert.verify": "confirmed the alert and asked for a declared use",
+    "alert.watch": "confirmed the alert and watches",
     "consent.grant": "recorded consent to training",
     "consent.withdraw": "recorded the withdrawal of consent",
     "control.restore": "restored a backup",
+    "enforce.cap": "put a cap in force",
     "enforce.clear": "cleared what was in force",
     "enforce.divert": "put a diversion in force",
+    "enforce.strip": "put stripping in force",
     "enforce.suspend": "put a suspension in force",
+    "enforce.undo": "undid a decision",
+    "enforce.verify": "asked for a declared use",
+    "enforce.watch": "put a watch in force",
     "key.create": "made a key",
     "key.revoke": "revoked a key",
     "operator.create": "made the operator",
     "operator.login": "logged in",
     "operator.login_failed": "failed to log in",
     "operator.logout": "logged out",
+    "policy.create": "wrote the policy down",
+    "policy.disable": "switched the policy off",
+    "policy.enable": "switched the policy on",
     "prompts.reveal": "revealed prompts",
     "snapshot.approve": "approved the snapshot",
     "snapshot.propose": "asked for the snapshot",
@@ -144,6 +173,7 @@ DEEDS = {
     "student.register": "registered it",
     "student.retire": "retired it for another",
     "student.rollback": "rolled it back",
+    "account.contract": "noted what its contract allows",
     "account.erase": "asked for an erasure",
     "account.erase_stopped": "was stopped from erasing by a legal hold",
     "account.erased": "erased everything of an account",
@@ -153,7 +183,8 @@ DEEDS = {
     "account.retention": "set how long what is kept",
     "account.withdraw": "asked for a withdrawal",
     "account.withdrawn": "took withdrawn rows out of snapshots",
-    "use.declare": "registered a declared use",
+    "use.declare": "granted a declared use",
+    "use.revoke": "revoked a declared use",
 }
 
 
@@ -204,4 +235,4 @@ def plural(count: float, word: str, words: str | None = None) -> str:
 FILTERS = {
     function.__name__: function
     for function in (number, compact, money, price, percent, points, measure, ago, span, clock, day, when, short)
-} | {function.__name__: function for function in (plural, deed, label, left_out)}
+} | {function.__name__: function for function in (plural, deed, label, left_out, taken)}

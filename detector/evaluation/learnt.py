@@ -24,7 +24,7 @@ from detector.fitting import Looks, Recipe
 from detector.scoring import Model
 from detector.sketch import DAY_S, States
 
-IN_FOLD = Recipe(boosters=1, trees=50, rate=0.1, folds=2)  # a fold's fit; there are fifty of them
+IN_FOLD = Recipe(boosters=1, trees=24, rate=0.2, folds=2)  # a fold's fit; there are fifty of them
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,20 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from gateway.admin import accounts, alerts, audit, enforcement, fleet, health, limits, models, snapshots, usage
+from gateway.admin import (
+    accounts,
+    alerts,
+    audit,
+    declared_uses,
+    enforcement,
+    fleet,
+    health,
+    limits,
+    models,
+    policies,
+    snapshots,
+    usage,
+)
 from gateway.admin.access import Surroundings, require_operator
 from gateway.admin.schemas import Problem
 from gateway.ledger.database import Database
@@ -38,7 +51,9 @@ def create_app(settings: Settings, database: Database) -> FastAPI:
         responses=ERRORS,  # type: ignore[arg-type]  # FastAPI's own type has no room for a precise one
     )
     app.state.surroundings = Surroundings(settings, database)
-    for module in (accounts, limits, alerts, enforcement, snapshots, models, fleet, usage, audit, health):
+    for module in (accounts, declared_uses, limits, alerts, enforcement, policies):
+        app.include_router(module.router)
+    for module in (snapshots, models, fleet, usage, audit, health):
         app.include_router(module.router)
     app.add_exception_handler(LedgerError, _ledger_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from gateway.command import DURATION, Duration
-from gateway.ledger.enforcement import DEFAULT_DURATION
+from gateway.ledger.enforcement import DEFAULT_DURATION, Action
 from gateway.ledger.identifiers import to_rfc3339
 from gateway.ledger.keys import GRACE
 
@@ -70,6 +70,7 @@ class AccountRow(Shown):
     operator: bool
     payment: str | None
     signup_network: str | None
+    divert_named: bool
     consent: bool = False
     enforcement: EnforcementRow | None = None
 
@@ -178,24 +179,81 @@ class AlertRow(Shown):
 
 
 class NewDecision(Body):
-    """A person's decision about an alert; `for` is how long a measure holds."""
+    """A person's decision about an alert; `for` is how long a step holds, `tokens_per_day` what `cap` leaves."""
 
-    decision: Literal["dismiss", "divert", "suspend"]
+    decision: Literal["dismiss"] | Action
     note: str
     duration: Annotated[Length, Field(alias="for")] = DEFAULT_DURATION
+    tokens_per_day: int | None = None
 
 
-class NewMeasure(Body):
-    """A measure against an account, or the end of those in force (`clear`)."""
+class Reason(Body):
+    """Why, in a sentence, or what an account says against an alert; an audit will read it."""
 
-    account: str
-    action: Literal["divert", "suspend", "clear"]
     note: Annotated[str, Field(min_length=1)]
+
+
+class Target(Body):
+    """One account, several, or all of a linked set (`set`: its id, or an alert's); and how a step is to be taken.
+
+    `for` is how long it holds, `after` and `spread` when it begins (default: at once), `tokens_per_day` what `cap`
+    leaves of the teacher's output tokens.
+    """
+
+    account: str | None = None
+    accounts: list[str] = []
+    linked: Annotated[str | None, Field(alias="set")] = None
     duration: Annotated[Length, Field(alias="for")] = DEFAULT_DURATION
+    tokens_per_day: int | None = None
+    after: Length | None = None
+    spread: Length = timedelta()
+
+
+class PlannedStep(Target):
+    """A step to try on the last week's requests."""
+
+    action: Action
+
+
+class NewMeasure(Target):
+    """A step to take, or the end of what is in force (`clear`)."""
+
+    action: Action | Literal["clear"]
+    note: Annotated[str, Field(min_length=1)]
+
+
+class EstimateFigures(BaseModel):
+    """What a step would have done to a week's answered requests; tokens are the teacher's, money nano-dollars.
+
+    `share` is the stopped part of the teacher's tokens. `others_…` are of accounts that no alert suspects.
+    """
+
+    requests: int
+    teacher_requests: int
+    teacher_tokens: int
+    refused: int
+    changed: int
+    stopped_requests: int
+    stopped_tokens: int
+    stopped_cost: int
+    others_refused: int
+    others_changed: int
+    share: float | None
+    sentence: str
+
+
+class EstimateShown(EstimateFigures):
+    """A dry run: all together, and by account."""
+
+    action: str
+    accounts: dict[str, EstimateFigures]
 
 
 class EnforcementRow(Shown):
-    """A measure: in force until `until`, unless `cleared`."""
+    """A measure: in force from `begins` (null: `created`) until `until`, unless `cleared`.
+
+    Until it begins `meanwhile` is. `decision` is shared by all accounts of one decision; `policy` is what took it.
+    """
 
     id: str
     account: str
@@ -206,13 +264,99 @@ class EnforcementRow(Shown):
     note: str
     alert: str | None
     cleared: Time | None
+    decision: Annotated[str, Field(validation_alias="decision_id")]
+    begins: Time | None
+    meanwhile: str | None
+    tokens_per_day: int | None
+    policy: str | None
 
 
 class MeasureTaken(BaseModel):
-    """What was done: the measure now in force, or how many were ended."""
+    """What was done: the measures now in force (`measure`: the first of them), or how many were ended."""
 
     measure: EnforcementRow | None
+    measures: list[EnforcementRow] = []
     cleared: int
+
+
+class MeasuresUndone(BaseModel):
+    """What an undone decision ended, and what it had replaced and is in force again."""
+
+    ended: list[EnforcementRow]
+    restored: list[EnforcementRow]
+
+
+class NewPolicy(Body):
+    """A policy to write down, switched off: which alerts call for `watch` or `strip`; `within` null: at once."""
+
+    name: str
+    action: Action
+    note: Annotated[str, Field(min_length=1)]
+    severity: Literal["low", "medium", "high"] = "high"
+    score: float | None = None
+    leaked_tokens: int | None = None
+    duration: Annotated[Length, Field(alias="for")] = DEFAULT_DURATION
+    within: Length | None = timedelta(hours=6)
+
+
+class PolicyRow(Shown):
+    """A policy and whether it is switched on; lengths in seconds."""
+
+    name: str
+    action: str
+    severity: str
+    score: float | None
+    leaked_tokens: int | None
+    duration_s: int
+    spread_s: int
+    enabled: bool
+    created: Time
+    created_by: str
+    switched: Time | None
+    switched_by: str | None
+    note: str
+
+
+class PolicyHit(BaseModel):
+    """An alert that a policy would have met, what people made of it, and what the step would have done since."""
+
+    account: str
+    accounts: int
+    alert: str
+    opened: Time
+    severity: str
+    score: float
+    decided: str | None
+    begins: Time
+    requests: int
+    changed: int
+    teacher_tokens: int
+    stopped_tokens: int
+
+
+class NewUse(Body):
+    """A use that an account declared, to be granted: at most so many requests a day until a moment."""
+
+    account: str
+    use: str
+    cap_per_day: Annotated[int, Field(ge=1)]
+    until: AwareDatetime
+
+
+class UseRow(Shown):
+    """A declared use, and its account's requests: today, on the busiest of the last 7 days, days over the cap."""
+
+    id: str
+    account: str
+    use: str
+    cap_per_day: int | None
+    until: Time | None
+    created: Time
+    granted_by: str | None
+    revoked: Time | None
+    today: int = 0
+    peak: int = 0
+    over: int | None = None
 
 
 class ApprovalRow(Shown):

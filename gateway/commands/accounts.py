@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from gateway.command import Context, standard_options
+from gateway.commands.declared_uses import contract, declare, revoke_use, uses
 from gateway.commands.erase import surroundings
 from gateway.ledger import accounts as ledger
 from gateway.ledger import consents, enforcement, erasing, holds
@@ -19,7 +20,11 @@ COLUMNS = ("name", "tier", "operator", "consent", "enforcement", "hold", "keep_t
 
 @click.group()
 def accounts() -> None:
-    """Create, list and import accounts; how long what is kept of them."""
+    """Create, list and import accounts; how long what is kept of them; what they declared and agreed to."""
+
+
+for command in (declare, uses, revoke_use, contract):
+    accounts.add_command(command)
 
 
 @accounts.command()
@@ -138,4 +143,5 @@ def _row(
         "enforcement": None if measure is None else measure.action,
         "hold": held,
         "keep_text": account.keep_text,
+        "divert_named": account.divert_named,
     }

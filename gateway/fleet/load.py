@@ -7,15 +7,21 @@ from dataclasses import dataclass
 RUNNING = b"vllm:num_requests_running"
 WAITING = b"vllm:num_requests_waiting"
 KV_CACHE = (b"vllm:kv_cache_usage_perc", b"vllm:gpu_cache_usage_perc")  # the second before vLLM 0.10
+PREFIX_QUERIES, PREFIX_HITS = b"vllm:prefix_cache_queries_total", b"vllm:prefix_cache_hits_total"
 
 
 @dataclass(frozen=True)
 class Load:
-    """A server's own count of its requests, all its engines together, and how full its fullest KV cache is (0–1)."""
+    """A server's own count of its requests, all its engines together, and how full its fullest KV cache is (0–1).
+
+    `prefix_queries` and `prefix_hits`: tokens looked up in the prefix cache and found there, since the server began.
+    """
 
     running: int
     waiting: int
     kv_cache: float
+    prefix_queries: float = 0.0
+    prefix_hits: float = 0.0
 
 
 def parse_load(page: bytes) -> Load | None:
@@ -24,7 +30,8 @@ def parse_load(page: bytes) -> Load | None:
     if not running:
         return None
     cache = [value for name in KV_CACHE for value in _values(page, name)]
-    return Load(int(sum(running)), int(sum(waiting)), max(cache, default=0.0))
+    queries, hits = (sum(_values(page, name)) for name in (PREFIX_QUERIES, PREFIX_HITS))
+    return Load(int(sum(running)), int(sum(waiting)), max(cache, default=0.0), queries, hits)
 
 
 def _values(page: bytes, name: bytes) -> list[float]:

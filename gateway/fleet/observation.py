@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from gateway.fleet.breaker import State
 from gateway.fleet.pools import Pool
 from gateway.metrics import GatewayMetrics
+from gateway.protocol.exchange import Prices
 
 _STATES: dict[State, int] = {"closed": 0, "recovering": 1, "half_open": 2, "open": 3}
 
@@ -27,12 +28,26 @@ class FleetObserver:
             self._metrics.backend_drained,
             self._metrics.backend_requests,
             self._metrics.backend_kv_cache,
+            self._metrics.backend_prefix_tokens,
         )
         for gauge in gauges:
             gauge.clear()
         for model, pool in pools:
             self._count(model, pool)
             self._show(model, pool)
+
+    def show_prices(self, prices: Iterable[tuple[str, Prices, Prices]]) -> None:
+        """Show of each model what a token costs, and what one of its teacher's would, given in nano-dollars.
+
+        Money is tokens times these, so that a request counts nothing for it.
+        """
+        gauges = self._metrics.price, self._metrics.teacher_price
+        for gauge in gauges:
+            gauge.clear()
+        for model, *both in prices:
+            for gauge, pair in zip(gauges, both, strict=True):
+                for kind, price in zip(("input", "output"), pair, strict=True):
+                    gauge.labels(model, kind).set(price / 1e9)
 
     def _show(self, model: str, pool: Pool) -> None:
         for backend in pool.backends:
@@ -45,6 +60,8 @@ class FleetObserver:
                 self._metrics.backend_requests.labels(model, backend.url, "running").set(load.running)
                 self._metrics.backend_requests.labels(model, backend.url, "waiting").set(load.waiting)
                 self._metrics.backend_kv_cache.labels(model, backend.url).set(load.kv_cache)
+                self._metrics.backend_prefix_tokens.labels(model, backend.url, "queried").set(load.prefix_queries)
+                self._metrics.backend_prefix_tokens.labels(model, backend.url, "hit").set(load.prefix_hits)
 
     def _count(self, model: str, pool: Pool) -> None:
         for outcome, total in (("made", pool.budget.spent), ("refused", pool.budget.refused)):

@@ -24,6 +24,7 @@ table = sa.Table(
     sa.Column("signup_network", sa.String),
     sa.Column("labels", Json),
     sa.Column("keep_text", sa.Boolean, nullable=False, server_default=sa.true()),
+    sa.Column("divert_named", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
 
@@ -31,7 +32,8 @@ table = sa.Table(
 class Account:
     """An account. `operator` accounts may call candidates; `labels` serve evaluation only: the detector reads none.
 
-    `keep_text` false is zero retention: no prompt and no answer of its requests reaches a disk.
+    `keep_text` false is zero retention: no prompt and no answer of its requests reaches a disk. `divert_named`: its
+    contract allows that a student answers, under its own name, where a teacher was named.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Account:
     signup_network: str | None = None
     labels: dict[str, Any] | None = None
     keep_text: bool = True
+    divert_named: bool = False
 
 
 def create(connection: sa.Connection, account: Account, actor: str) -> Account:
@@ -80,6 +83,14 @@ def set_keep_text(connection: sa.Connection, name: str, keep_text: bool, actor: 
     before, after = {"keep_text": get(connection, name).keep_text}, {"keep_text": keep_text}
     connection.execute(sa.update(table).where(table.c.name == name).values(after))
     audit.record(connection, actor, "account.keep_text", name, before=before, after=after)
+    return get(connection, name)
+
+
+def set_divert_named(connection: sa.Connection, name: str, allowed: bool, actor: str) -> Account:
+    """Note whether an account's contract lets a diversion reach the models that it names."""
+    before, after = {"divert_named": get(connection, name).divert_named}, {"divert_named": allowed}
+    connection.execute(sa.update(table).where(table.c.name == name).values(after))
+    audit.record(connection, actor, "account.contract", name, before=before, after=after)
     return get(connection, name)
 
 

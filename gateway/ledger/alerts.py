@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal, get_args
 
 import sqlalchemy as sa
 
-from gateway.ledger import audit, enforcement
+from gateway.ledger import accounts, appeals, audit, enforcement, policies
 from gateway.ledger.database import Json, UtcTime, metadata
+from gateway.ledger.enforcement import Action, Step
 from gateway.ledger.errors import Forbidden, InvalidValue, NotFound
 from gateway.ledger.identifiers import now, uuid7
+from gateway.ledger.policies import SEVERITIES as SEVERITIES
+from gateway.ledger.policies import Severity as Severity
 
-Severity = Literal["low", "medium", "high"]
 State = Literal["open", "confirmed", "dismissed"]
-Decision = Literal["dismiss", "divert", "suspend"]
-SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+Decision = Literal["dismiss"] | Action
+DECISIONS: tuple[Decision, ...] = ("dismiss", *get_args(Action))
 
 table = sa.Table(
     "alerts",
@@ -43,7 +46,8 @@ class Alert:
 
     `reasons`: list of {feature, value, own_baseline, peer_median, text}. `evidence`: requests_before_alert,
     teacher_tokens_before_alert, requests, teacher_tokens, cost (nano-dollars), examples (list of record ids),
-    daily (list of {day, requests, teacher_tokens}).
+    daily (list of {day, requests, teacher_tokens}), and of a linked set its id (set), its accounts (members) and links
+    (list of {accounts, channels}).
     """
 
     id: str
@@ -60,6 +64,12 @@ class Alert:
     operator: str | None = None
     note: str | None = None
 
+    @property
+    def accounts(self) -> list[str]:
+        """Its account, and the others of its linked set, which need not all be registered here."""
+        members = [member for member in self.evidence.get("members", []) if isinstance(member, str)]
+        return list(dict.fromkeys([self.account, *members]))
+
 
 def raise_or_update(
     connection: sa.Connection,
@@ -69,17 +79,22 @@ def raise_or_update(
     reasons: list[dict[str, Any]],
     evidence: dict[str, Any],
 ) -> tuple[Alert, bool]:
-    """Open an alert, or bring the account's open one up to date (severity never falls); True when it is new."""
+    """Open an alert, or bring the account's open one up to date (severity never falls); True when it is new.
+
+    The policies that people switched on act on it in the same transaction.
+    """
     moment = now()
     row = connection.execute(sa.select(table).where(table.c.account == account, table.c.state == "open")).one_or_none()
     if row is None:
         alert = Alert(uuid7(), account, severity, score, "open", moment, moment, reasons, evidence)
         connection.execute(sa.insert(table).values(**vars(alert)))
+        _apply_policies(connection, alert)
         return alert, True
     known = Alert(**row._mapping)
     worst = max(known.severity, severity, key=SEVERITIES.index)
     alert = replace(known, severity=worst, score=score, updated=moment, reasons=reasons, evidence=evidence)
     connection.execute(sa.update(table).where(table.c.id == alert.id).values(**vars(alert)))
+    _apply_policies(connection, alert)
     return alert, False
 
 
@@ -90,18 +105,23 @@ def decide(
     operator: str,
     note: str,
     duration: timedelta = enforcement.DEFAULT_DURATION,
+    tokens_per_day: int | None = None,
 ) -> Alert:
-    """Close an open alert by a person's decision; `divert` and `suspend` put the measure in force with it.
+    """Close an open alert by a person's decision; every other than `dismiss` takes that step against its accounts.
 
-    Raises `InvalidValue` without a note, `Forbidden` when the alert is decided already or the measure can't be taken.
+    A dismissal ends what is in force because of the alert. Raises `InvalidValue` without a note, `Forbidden` when the
+    alert is decided already or the step can't be taken.
     """
     alert = get(connection, alert_id)
     if not note.strip():
         raise InvalidValue("a decision needs a note: say why in a sentence, it is what an audit will read")
     if alert.state != "open":
         raise Forbidden(f"alert {alert_id} was decided already ({alert.decision} by {alert.operator}): see its history")
-    if decision != "dismiss":
-        enforcement.impose(connection, alert.account, decision, operator, note, duration, alert_id)
+    if decision == "dismiss":
+        enforcement.end_those_of_alert(connection, alert_id, operator, note)
+    else:
+        step = Step(decision, duration, tokens_per_day)
+        enforcement.take(connection, accounts_of(connection, alert), step, operator, note, alert_id)
     state: State = "dismissed" if decision == "dismiss" else "confirmed"
     moment = now()
     decided = replace(
@@ -121,12 +141,68 @@ def decide(
     return decided
 
 
+def appeal(connection: sa.Connection, alert_id: str, operator: str, note: str) -> Alert:
+    """Note what an account says against an alert, and open it again where it was decided.
+
+    What is in force stays so until somebody decides anew. `InvalidValue` without a note, `Forbidden` while the account
+    has another open alert, which is where the appeal belongs.
+    """
+    if not note.strip():
+        raise InvalidValue("an appeal needs a note: say in a sentence what the account says against the alert")
+    return _reopen(connection, get(connection, alert_id), operator, note, "alert.appeal")
+
+
+def take_back(connection: sa.Connection, alert_id: str, operator: str, note: str) -> Alert:
+    """Undo the decision about an alert: what it did ends, what it replaced is in force again, and the alert is open."""
+    alert = get(connection, alert_id)
+    if alert.state == "open":
+        raise Forbidden(f"alert {alert_id} is open: there is no decision to take back")
+    enforcement.undo_those_of_alert(connection, alert_id, operator, note)
+    return _reopen(connection, alert, operator, note, "alert.undo")
+
+
+def _reopen(connection: sa.Connection, alert: Alert, operator: str, note: str, action: str) -> Alert:
+    others = [other for other in every(connection, "open", alert.account) if other.id != alert.id]
+    if others:
+        raise Forbidden(f"{alert.account} has an open alert already, {others[0].id}: note the appeal there")
+    moment = now()
+    opened = replace(alert, state="open", updated=moment, decided=None, decision=None, operator=None, note=None)
+    connection.execute(sa.update(table).where(table.c.id == alert.id).values(**vars(opened)))
+    if action == "alert.appeal":
+        appeals.note(connection, alert.id, alert.account, operator, note)
+    before = {"state": alert.state, "decision": alert.decision, "operator": alert.operator, "note": alert.note}
+    audit.record(
+        connection, operator, action, alert.account, before=before, after={"state": "open"}, reason=note,
+        alert=alert.id,
+    )  # fmt: skip
+    return opened
+
+
+def _apply_policies(connection: sa.Connection, alert: Alert) -> None:
+    leaked = alert.evidence.get("leaked_tokens")
+    tokens = leaked if isinstance(leaked, (int, float)) else 0
+    policies.apply(connection, alert.id, alert.accounts, alert.severity, alert.score, tokens)
+
+
 def get(connection: sa.Connection, alert_id: str) -> Alert:
     """Return one alert; `NotFound` with the remedy when there is none of that id."""
     row = connection.execute(sa.select(table).where(table.c.id == alert_id)).one_or_none()
     if row is None:
         raise NotFound(f"no alert has the id {alert_id!r}: `spiritsafe alerts list` shows those there are")
     return Alert(**row._mapping)
+
+
+def of_set(connection: sa.Connection, reference: str) -> Alert:
+    """Return the newest alert about a linked set, by the set's id or the alert's own."""
+    for alert in every(connection):
+        if reference in (alert.id, alert.evidence.get("set")):
+            return alert
+    raise NotFound(f"no alert or linked set has the id {reference!r}: `spiritsafe alerts list --json` shows both")
+
+
+def accounts_of(connection: sa.Connection, alert: Alert) -> list[str]:
+    """Return the accounts that a decision about an alert hits: of those it names, all that are registered here."""
+    return [name for name in alert.accounts if accounts.find(connection, name) is not None]
 
 
 def every(connection: sa.Connection, state: State | None = None, account: str | None = None) -> list[Alert]:
@@ -137,6 +213,22 @@ def every(connection: sa.Connection, state: State | None = None, account: str | 
     if account is not None:
         query = query.where(table.c.account == account)
     return [Alert(**row._mapping) for row in connection.execute(query)]
+
+
+def forget_member(connection: sa.Connection, account: str) -> None:
+    """Take an account that is erased out of the linked sets of other accounts' alerts."""
+    for alert in every(connection):
+        if account in alert.evidence.get("members", []):
+            members = [member for member in alert.evidence["members"] if member != account]
+            links = [link for link in alert.evidence.get("links", []) if account not in link.get("accounts", [])]
+            evidence = alert.evidence | {"members": members, "links": links}
+            connection.execute(sa.update(table).where(table.c.id == alert.id).values(evidence=evidence))
+
+
+def suspected(connection: sa.Connection, names: Sequence[str]) -> set[str]:
+    """Return whom the open and confirmed alerts about some accounts name, the others of their sets included."""
+    query = sa.select(table).where(table.c.account.in_(names), table.c.state != "dismissed")
+    return {name for row in connection.execute(query) for name in Alert(**row._mapping).accounts}
 
 
 def barred_accounts(connection: sa.Connection) -> set[str]:

@@ -32,6 +32,12 @@ def remove(path: Path) -> None:
         sync_path(path.parent)
 
 
+def sweep(path: Path) -> None:
+    """Remove what killed processes left half built beside a path that nobody but the caller writes now."""
+    for building in path.parent.glob(f".{path.name}.*"):
+        remove(building)
+
+
 def sync_path(path: Path) -> None:
     """Sync a file, or the names in a folder."""
     descriptor = os.open(path, os.O_RDONLY)

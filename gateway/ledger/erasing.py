@@ -22,6 +22,7 @@ import sqlalchemy as sa
 
 from gateway.ledger import (
     accounts,
+    alerts,
     audit,
     blanking,
     consents,
@@ -109,6 +110,7 @@ def erase(around: Surroundings, account: str, actor: str) -> Erasure:
     with durable.turn(around.data_dir / "erasures.lock"):
         job = _Job(around, _begin(around, lake, account, actor), lake)
         if not job.receipt.exists():
+            durable.sweep(job.notes)  # half-written notes hold the account's texts
             for step in STEPS:
                 _check_hold(around, account, actor)
                 step(job)
@@ -218,6 +220,7 @@ def _forget(job: _Job) -> None:
         by_account = sa.and_(limits.c.subject == "account", limits.c.name == job.account)
         by_key = sa.and_(limits.c.subject == "key", limits.c.name.in_(own))
         connection.execute(sa.delete(limits).where(sa.or_(by_account, by_key)))
+        alerts.forget_member(connection, job.account)
         # Whatever refers to an account, tables that later versions add included.
         for table in known.sorted_tables[::-1]:
             for column in table.columns:

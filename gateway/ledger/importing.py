@@ -198,11 +198,13 @@ def _account_problems(row: object) -> list[str]:
     times = [("created", row.get("created")), ("consent.time", _inner(row.get("consent"), "time"))]
     uses = row.get("declared_uses")
     for use in uses if isinstance(uses, list) else []:
-        if not isinstance(_inner(use, "use"), str):
+        if not isinstance(_inner(use, "use"), str) or not use["use"].strip():
             problems.append("declared_uses: each needs `use`, in words")
         times.append(("declared_uses.until", _inner(use, "until")))
         if type(_inner(use, "cap_per_day")) not in (int, type(None)):
             problems.append("declared_uses.cap_per_day must be a whole number")
+        elif _inner(use, "cap_per_day") is not None and use["cap_per_day"] < 1:
+            problems.append("declared_uses.cap_per_day must be at least 1")
     return problems + [f"{name} is no RFC 3339 time in UTC" for name, value in times if not _is_time(value)]
 
 

@@ -46,7 +46,7 @@ def bound_of(request: InferenceRequest, context_length: int, max_output: int | N
     most = _default(request, name, allowed) if asked is None else min(asked, context_length)
     prompts = _prompts(body.get("prompt") if "prompt" in body else body.get("input"))
     prompt = min(_prompt_tokens(request, context_length), context_length * prompts)
-    return Bound(prompt, most * _choices(body) * prompts, {name: most} if asked is None and name else None)
+    return Bound(prompt, most * _choices(request.told) * prompts, {name: most} if asked is None and name else None)
 
 
 def _asked(request: InferenceRequest) -> tuple[str, int | None]:

@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import Protocol
 
 from gateway.ledger.limits import Limits
-from gateway.limits.meters import MINUTE_NS, Kind, Meter, meters_of, next_midnight
+from gateway.limits.meters import MINUTE_NS, Kind, Meter, day_budget, meters_of, next_midnight
 
 TICK_S = 0.1
 MOST_PLANS = 100_000  # combinations of account, key and model that are remembered
@@ -246,6 +246,14 @@ class LeasedLimiter:
             self._forget_plans()
         found = self._plans.get((account, key, model), ...)
         return self._make_plan(account, key, model) if found is ... else found
+
+    def budget(self, account: str, quantity: str, limit: int) -> Plan:
+        """Return the plan of a day's budget that no limit names, such as that of an account which is capped.
+
+        It is reserved and settled as money is, whatever it counts.
+        """
+        lease = self._lease(day_budget("account", account, quantity, limit, self._clock()))
+        return Plan((), (), (), (lease,), None, lease.meter.ends)
 
     def reserve(self, plan: Plan, tokens: int, cost: int) -> Reservation | None:
         """Reserve one request and its bounds from what is in hand, or None when that is too little."""

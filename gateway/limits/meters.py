@@ -72,6 +72,13 @@ def meters_of(limit: Limit, now_s: float) -> list[Meter]:
     return found
 
 
+def day_budget(subject: str, name: str, quantity: str, limit: int, now_s: float) -> Meter:
+    """Return the meter of a budget of the calendar's day that no `Limit` names."""
+    day = datetime.fromtimestamp(now_s, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    ends = _seconds(day + timedelta(days=1))
+    return Meter(subject, name, quantity, limit, day.strftime("%Y-%m-%d"), ends, _seconds(day))
+
+
 def _seconds(moment: datetime) -> int:
     return int(moment.timestamp())
 

@@ -97,6 +97,7 @@ class Exchange:
     error: str | None = None
     cost: int = 0
     tokens: int = 0
+    output_tokens: int = 0
     reservation: Reservation | None = None
     recorded: bool = False
     # Where records must be on the disk before answers end: this one's way there, and what kept it from arriving.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from copy import copy
 from functools import cached_property
 
 from gateway.errors import BodyTooLarge, UnsupportedMediaType
@@ -40,6 +41,12 @@ class Head:
         """The client's `traceparent`, where it is a usable one."""
         value = self.headers.get(b"traceparent")
         return value if value is not None and _TRACEPARENT.fullmatch(value) else None
+
+    def with_traceparent(self, value: bytes) -> Head:
+        """Return a copy that has that `traceparent`; what was worked out of the head stays with it."""
+        found = copy(self)
+        found.traceparent = value
+        return found
 
     @cached_property
     def fingerprint(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Iterator
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from detector import columns
 from detector.alerting import Alerting
 from detector.columns import Columns
 from detector.watch import Watch
-from gateway.ledger import accounts, alerts, enforcement
+from gateway.ledger import accounts, alerts, enforcement, policies
 from gateway.ledger.database import Database
 from tests.control_plane import fresh
 from tests.detector import histories
@@ -113,6 +114,37 @@ def test_nothing_is_raised_while_a_measure_is_in_force(database: Database, colle
     with database.write() as connection:
         enforcement.clear(connection, NAME, "op", "talked to them")
     assert len(alerting.publish(watch, {NAME})) == 1
+
+
+@pytest.mark.parametrize("action", enforcement.AUTOMATIC)
+def test_an_account_that_is_watched_is_looked_at(
+    database: Database, collecting: Columns, action: enforcement.Action
+) -> None:
+    """What a policy may do settles nothing: much more of the same raises the alert again."""
+    alerting, watch = Alerting(database), Watch()
+    watch.advance(part(collecting, 0, 400))
+    (alert,) = alerting.publish(watch, {NAME})
+    with database.write() as connection:
+        alerts.decide(connection, alert.id, action, "op", "let us see")
+    watch.advance(part(collecting, 400, None))
+    assert len(alerting.publish(watch, {NAME})) == 1
+
+
+def test_a_policy_acts_with_the_alert(database: Database, collecting: Columns) -> None:
+    """In one transaction: nobody sees the alert without the step; later figures bring it up to date all the same."""
+    with database.write() as connection:
+        policies.create(connection, "p", "strip", "op", "collectors", severity="low", spread=timedelta())
+        policies.switch(connection, "p", True, "op", "tried")
+    revision = database.revision()
+    alerting, watch = Alerting(database, clock=iter(range(0, 1000, 100)).__next__), Watch()
+    watch.advance(part(collecting, 0, 400))
+    (alert,) = alerting.publish(watch, {NAME})
+    assert database.revision() == revision + 1
+    with database.read() as connection:
+        assert enforcement.in_force(connection)[NAME].alert == alert.id
+    watch.advance(part(collecting, 400, None))
+    assert alerting.publish(watch, {NAME}) == []
+    assert _only(database).evidence["requests"] == len(collecting)
 
 
 def test_a_restart_repeats_no_alert(database: Database, collecting: Columns) -> None:

@@ -89,7 +89,7 @@ def test_a_set_has_one_alert_that_names_members_and_channels(rows: Columns, data
     """Four suspects of one set are one case for whoever decides."""
     watch = watched(rows, 2.0)
     (raised,) = Alerting(database).publish(watch, NAMES)
-    assert sorted(raised.evidence["members"]) == list(NAMES)
+    assert sorted([raised.account, *raised.evidence["members"]]) == list(NAMES)
     first = watch.book.names[:2]
     assert raised.evidence["links"][0] == {"accounts": first, "channels": ["content", "time"], "log_odds": 4.0}
     assert Alerting(database).publish(watch, NAMES) == []

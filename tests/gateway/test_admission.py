@@ -33,7 +33,8 @@ from gateway.ledger import enforcement
 from gateway.ledger.database import Database
 with Database(sys.argv[1]).write() as connection:
     duration = timedelta(seconds=float(sys.argv[2]))
-    enforcement.impose(connection, "harvester", "suspend", "olga", "secret reason", duration)
+    step = enforcement.Step("suspend", duration)
+    enforcement.take(connection, ["harvester", "linked"], step, "olga", "secret reason")
 print("imposed", flush=True)
 """
 
@@ -44,8 +45,8 @@ def post(house: RunningGateway, key: str) -> httpx.Response:
 
 @pytest.mark.slow
 def test_a_suspension_by_another_process_binds_within_a_second(house: RunningGateway) -> None:
-    """403 with neutral text within a second, for that account only, recorded; it ends by itself at its time."""
-    key, other = house.key("harvester"), house.key()
+    """403 with neutral text within a second, for all of a set and nobody else, recorded; it ends by itself."""
+    key, linked, other = house.key("harvester"), house.key("linked"), house.key()
     assert post(house, key).status_code == 200
     command = [sys.executable, "-c", IMPOSE, house.database.url, "2"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -59,6 +60,7 @@ def test_a_suspension_by_another_process_binds_within_a_second(house: RunningGat
     assert "reason" not in answer.text
     assert "suspend" not in answer.text
     assert house.record()["status"] == 403
+    assert post(house, linked).status_code == 403
     assert post(house, other).status_code == 200
     with pytest.raises(openai.PermissionDeniedError):
         house.client(key).models.list()

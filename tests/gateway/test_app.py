@@ -20,7 +20,7 @@ import openai
 import pytest
 
 from gateway import reload
-from gateway.ledger import accounts, drains, enforcement, keys, registry
+from gateway.ledger import accounts, drains, enforcement, keys, metric_files, registry
 from gateway.ledger.database import Database
 from gateway.ledger.distance import Distance
 from tests.conftest import ROOT
@@ -232,7 +232,7 @@ def _children(pid: int) -> list[int]:
 
 def _answers(url: str) -> bool:
     try:
-        return httpx.get(url + "/ready").status_code == 200
+        return httpx.get(url + "/ready", verify=False).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -349,7 +349,8 @@ def _key(folder: Path) -> str:
 def _ask_at(url: str, key: str, stream: bool) -> httpx.Response:
     body = {"model": "teacher", "messages": HI, "stream": stream}
     headers = {"authorization": f"Bearer {key}"}
-    return httpx.post(f"{url}/v1/chat/completions", headers=headers, json=body, timeout=30)
+    # No TLS is spoken here, and reading the authorities' certificates takes longer than the rest.
+    return httpx.post(f"{url}/v1/chat/completions", headers=headers, json=body, timeout=30, verify=False)
 
 
 def _is_refused(url: str) -> bool:
@@ -410,3 +411,47 @@ def test_a_worker_is_light() -> None:
     loaded = set(result.stdout.split())
     assert "gateway.pipeline" in loaded
     assert {"alembic", "pyarrow", "pandas", "sklearn", "scipy", "deltalake"} & loaded == set()
+
+
+def _requests_counted(folder: Path) -> float:
+    samples = [sample for metric in metric_files.collect(folder / "data" / "metrics") for sample in metric.samples]
+    return sum(sample.value for sample in samples if sample.name == "spiritsafe_requests_total")
+
+
+def _await_count(folder: Path, wanted: float) -> None:
+    eventually(lambda: _requests_counted(folder) == wanted, 10.0)
+
+
+def _replace_a_worker(parent: int) -> None:
+    victim = _children(parent)[0]
+    os.kill(victim, signal.SIGKILL)
+    eventually(lambda: len(_children(parent)) == 2 and victim not in _children(parent), 20.0)
+
+
+@pytest.mark.slow
+def test_every_request_is_counted_once_by_several_workers(tmp_path: Path, vllm: FakeVllm) -> None:
+    """Two workers' figures are added up; one that is killed leaves what it had published, and its successor goes on."""
+    with gateway_command(tmp_path, vllm.url) as (parent, url):
+        key = _key(tmp_path)
+        for wanted in (12.0, 24.0):
+            assert all(_ask_at(url, key, number % 2 == 0).status_code == 200 for number in range(12))
+            _await_count(tmp_path, wanted)
+            _replace_a_worker(parent.pid)
+            eventually(lambda: all(_answers(url) for _ in range(8)), 20.0)
+            assert _requests_counted(tmp_path) == wanted
+
+
+@pytest.mark.parametrize("help_url", ["", "https://wiki.example/models?a=1&b=2"])
+def test_the_root_says_where_to_go(tmp_path: Path, help_url: str) -> None:
+    """Without a key: what this is, every endpoint, where help is; HTML for people, which loads nothing, else JSON."""
+    with fake_vllm() as vllm, running_gateway(settings_for(tmp_path, vllm.url, help_url=help_url)) as house:
+        answer = house.http.get("/")
+        assert answer.json().get("documentation", "") == help_url
+        assert {"/v1/chat/completions", "/v1/embeddings", "/v1/models"} <= set(answer.json()["endpoints"])
+        page = house.http.get("/", headers={"accept": "text/html,*/*;q=0.8"})
+        assert page.headers["content-type"].startswith("text/html")
+        assert page.headers["content-security-policy"] == "default-src 'none'"
+        assert "<code>/v1/responses</code>" in page.text
+        assert ("href" in page.text) == bool(help_url)
+        assert "a=1&b" not in page.text
+        assert house.http.post("/").status_code == 405

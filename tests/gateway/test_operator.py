@@ -51,7 +51,7 @@ def test_metrics_of_all_processes(settings: Settings, database: Database) -> Non
     """One scrape shows what other processes published and the open alerts, and no account."""
     with database.write() as connection:
         accounts.create(connection, accounts.new("org-4411"), "test")
-        alerts.raise_or_update(connection, "org-4411", "high", 0.9, [], {})
+        alerts.raise_or_update(connection, "org-4411", "high", 0.9, [], {"leaked_tokens": 4711, "examples": []})
     registry = CollectorRegistry()
     Counter("spiritsafe_thing", "Things.", registry=registry).inc(3)
     metric_files.publish(settings.data_dir / "metrics", "gateway-w0", registry)
@@ -61,6 +61,8 @@ def test_metrics_of_all_processes(settings: Settings, database: Database) -> Non
         assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
         assert "spiritsafe_thing_total 3.0" in answer.text
         assert 'spiritsafe_open_alerts{process="operator",severity="high"} 1.0' in answer.text
+        assert 'spiritsafe_open_alerts_leaked_tokens{process="operator",severity="high"} 4711.0' in answer.text
+        assert 'spiritsafe_snapshots{process="operator",state="waiting"} 0.0' in answer.text
         assert "org-4411" not in answer.text
 
 

@@ -172,7 +172,7 @@ def test_extensions_are_refused(house: RunningGateway, vllm: FakeVllm) -> None:
 
 def test_other_paths_and_methods(house: RunningGateway) -> None:
     """Even what does not exist answers in OpenAI's form."""
-    for path in ("/", "/docs", "/openapi.json", "/metrics", "/v1/audio/speech", "/v1/chat/completions/"):
+    for path in ("/docs", "/openapi.json", "/metrics", "/v1/audio/speech", "/v1/chat/completions/"):
         answer = post(house, path=path)
         assert answer.status_code == 404
         assert error_of(answer)["code"] == "unknown_url"

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
-from typing import Any, cast, get_args
+from collections.abc import Callable
+from datetime import date
+from typing import Any
 
 from fastapi import APIRouter
 from sqlalchemy import Connection
 from starlette.responses import Response
 
-from dashboards.console import cases, house, redaction, reveals
+from dashboards.console import cases, house, redaction, response, reveals, words
 from dashboards.console.cases import Case
 from dashboards.console.drawing import Mark
 from dashboards.console.traffic import Figures, days_back
 from dashboards.console.visit import Console, Reader, Text, Visit, Writer, go
-from gateway.ledger import alerts, audit, consents, declared_uses, enforcement, registry
-from gateway.ledger.alerts import Alert, Decision
+from gateway.ledger import alerts, appeals, audit, consents, declared_uses, enforcement
+from gateway.ledger.alerts import Alert
 from gateway.ledger.errors import InvalidValue, LedgerError, NotFound
 from gateway.ledger.identifiers import now
+from gateway.ledger.lake import Lake
 
 router = APIRouter()
 
 STATES = ("open", "confirmed", "dismissed", "all")
-EXPIRIES = (1, 3, 7, 30)
 EXAMPLES = 3
 CURVE_DAYS = 28
 
@@ -53,29 +54,51 @@ def show_queue(visit: Reader, state: str = "open", severity: str = "", q: str = 
 
 
 @router.get("/alerts/{alert_id}")
-def show_alert(visit: Reader, alert_id: str, revealed: str = "", decided: bool = False) -> Response:
+def show_alert(visit: Reader, alert_id: str, revealed: str = "", done: str = "") -> Response:
     """Show one alert with its evidence."""
-    return _alert_page(visit, alert_id, revealed=revealed, done=decided)
+    return _alert_page(visit, alert_id, revealed=revealed, done=done)
 
 
 @router.post("/alerts/{alert_id}/decide")
-def decide(visit: Writer, alert_id: str, decision: Text = "", days: Text = "7", note: Text = "") -> Response:
+def decide(
+    visit: Writer, alert_id: str, decision: Text = "", days: Text = "7", tokens: Text = "", note: Text = ""
+) -> Response:
     """Close an alert by this operator's decision; what the ledger refuses is said on the page, with its remedy."""
+    form = {"decision": decision, "days": days, "tokens": tokens, "note": note}
     try:
-        if decision not in get_args(Decision):
-            raise InvalidValue("nothing was decided: choose dismiss, divert or suspend first")
-        if days not in map(str, EXPIRIES):
-            raise InvalidValue(f"nothing was decided: choose an expiry of {', '.join(map(str, EXPIRIES))} days")
         with visit.console.database.write() as connection:
-            choice = cast(Decision, decision)
-            alerts.decide(connection, alert_id, choice, visit.operator, note, timedelta(days=int(days)))
+            response.decide(connection, alert_id, visit.operator, form)
     except NotFound:
         raise
     except LedgerError as error:
         status = 422 if isinstance(error, InvalidValue) else 409
-        form = {"decision": decision, "days": days, "note": note}
         return _alert_page(visit, alert_id, problem=str(error), form=form, status=status)
-    return go(f"/alerts/{alert_id}?decided=1")
+    return go(f"/alerts/{alert_id}?done=decided")
+
+
+@router.post("/alerts/{alert_id}/undo")
+def undo(visit: Writer, alert_id: str, note: Text = "") -> Response:
+    """Take the decision about an alert back."""
+    return _reopen(visit, alert_id, note, alerts.take_back, "undone")
+
+
+@router.post("/alerts/{alert_id}/appeal")
+def appeal(visit: Writer, alert_id: str, note: Text = "") -> Response:
+    """Note what the account says against an alert, and open it again."""
+    return _reopen(visit, alert_id, note, alerts.appeal, "appealed")
+
+
+def _reopen(visit: Visit, alert_id: str, note: str, way: Callable[..., Alert], done: str) -> Response:
+    try:
+        if not note.strip():
+            raise InvalidValue("nothing was done: say why in a sentence, it is what an audit will read")
+        with visit.console.database.write() as connection:
+            way(connection, alert_id, visit.operator, note)
+    except NotFound:
+        raise
+    except LedgerError as error:
+        return _alert_page(visit, alert_id, problem=str(error), status=422)
+    return go(f"/alerts/{alert_id}?done={done}")
 
 
 @router.post("/alerts/{alert_id}/reveal")
@@ -97,7 +120,7 @@ def _alert_page(
     alert_id: str,
     *,
     revealed: str = "",
-    done: bool = False,
+    done: str = "",
     problem: str = "",
     reveal_problem: str = "",
     form: dict[str, str] | None = None,
@@ -111,7 +134,7 @@ def _alert_page(
         case = cases.build(alert, figures, measures)
         waiting = cases.queue(alerts.every(connection, state="open"), figures, measures)
         opened = reveals.find(connection, visit.operator, alert.account, _place(alert_id), revealed)
-        values = _account_facts(connection, alert)
+        values = _account_facts(connection, alert) | _response(connection, console, alert, figures, form)
         marks = _marks(connection, alert)
     days = _curve_days(case)
     return visit.page(
@@ -127,18 +150,31 @@ def _alert_page(
         reveal=opened,
         place_in_queue=_position(waiting, alert_id),
         next_alert=next((other.alert for other in waiting if other.alert.id != alert_id), None),
-        expiries=EXPIRIES,
-        form=form or {"decision": "", "days": "7", "note": ""},
+        form=form or {"decision": "", "days": "7", "tokens": "", "note": ""},
         problem=problem,
         reveal_problem=reveal_problem,
-        done=done and alert.state != "open",
+        done=done if (done == "decided") is (alert.state != "open") else "",
         **values,
     )
 
 
+def _response(
+    connection: Connection, console: Console, alert: Alert, figures: Figures, form: dict[str, str] | None
+) -> dict[str, Any]:
+    """Return what the panel beside the alert shows; the ladder is played over the traffic while it can be used."""
+    hit = alerts.accounts_of(connection, alert)
+    values: dict[str, Any] = {"appeals": appeals.of_alert(connection, alert.id), "rungs": [], "cap": 0}
+    if alert.state == "open":
+        tokens = (form or {}).get("tokens", "")
+        typed = int(tokens) if tokens.isdecimal() and len(tokens) <= 12 else 0
+        values["cap"] = typed or response.proposed_cap(hit, figures)
+        lake = Lake(console.settings.data_dir / "lake" / "traffic")
+        values["rungs"] = response.ladder(connection, lake, hit, values["cap"])
+    return values | {"expiries": response.EXPIRIES, "hit": hit, "hit_in_words": response.names_in_words(hit)}
+
+
 def _account_facts(connection: Connection, alert: Alert) -> dict[str, Any]:
     return {
-        "promoted": registry.in_state(connection, "promoted"),
         "uses": declared_uses.of_account(connection, alert.account),
         "consent": consents.in_force(connection).get(alert.account),
         "others": [other for other in alerts.every(connection, account=alert.account) if other.id != alert.id],
@@ -149,9 +185,8 @@ def _account_facts(connection: Connection, alert: Alert) -> dict[str, Any]:
 
 def _marks(connection: Connection, alert: Alert) -> list[Mark]:
     marks = [Mark(alert.opened.date(), "alert")]
-    words = {"suspend": "suspended", "divert": "diverted"}
     for measure in enforcement.history(connection, alert.account):
-        marks.append(Mark(measure.created.date(), words[measure.action]))
+        marks.append(Mark(measure.created.date(), words.taken(measure.action)))
         if measure.cleared is not None:
             marks.append(Mark(measure.cleared.date(), "cleared"))
     if alert.decision == "dismiss" and alert.decided is not None:

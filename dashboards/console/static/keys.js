@@ -50,7 +50,7 @@ function nextSection() {
   headings[section].scrollIntoView({ block: "start" });
 }
 
-const GO = { q: "/", a: "/accounts", m: "/models", s: "/snapshots", l: "/audit" };
+const GO = { q: "/", a: "/accounts", m: "/models", s: "/snapshots", p: "/policies", l: "/audit" };
 let going = false;
 
 function onKey(event) {
@@ -70,10 +70,13 @@ function onKey(event) {
     j: () => move(1),
     k: () => move(-1),
     e: nextSection,
-    x: () => choose(1),
+    x: () => choose(0),
     1: () => choose(1),
     2: () => choose(2),
     3: () => choose(3),
+    4: () => choose(4),
+    5: () => choose(5),
+    6: () => choose(6),
     "?": () => dialog.showModal(),
     "/": () => press("/"),
     r: () => press("r"),
@@ -97,10 +100,12 @@ function nameDecision() {
     const chosen = form.querySelector("[name=decision]:checked");
     const days = form.querySelector("[name=days]");
     expiry.hidden = chosen !== null && chosen.value === "dismiss";
+    form.querySelector("#tokens").closest(".field").hidden = chosen === null || chosen.value !== "cap";
     if (chosen === null) return;
     const span = days.selectedOptions[0].textContent.trim();
     button.firstChild.textContent = chosen.value === "dismiss" ? "Dismiss this alert" : `${chosen.dataset.verb} for ${span}`;
-    button.classList.toggle("danger", chosen.value === "suspend");
+    button.classList.toggle("danger", chosen.value === "suspend" || chosen.value === "verify");
+
   };
   form.addEventListener("change", update);
   form.addEventListener("keydown", (event) => {

@@ -7,6 +7,7 @@ from typing import Any
 from gateway.protocol.dialects.choices import ChoicesAnswer
 from gateway.protocol.dialects.denied import check_denied, check_logprobs, check_messages
 from gateway.protocol.dialects.dialect import Dialect
+from gateway.protocol.dialects.stripping import strip_choices
 
 MOST_TOP_LOGPROBS = 20  # OpenAI's own bound
 
@@ -34,6 +35,7 @@ DIALECT = Dialect(
     subject=lambda body: body,
     answer=ChoicesAnswer,
     changes=ask_for_usage,
+    stripped=strip_choices,
     output_limits=("max_completion_tokens", "max_tokens"),
     hides_usage=True,
 )

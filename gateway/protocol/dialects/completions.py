@@ -9,6 +9,7 @@ from gateway.protocol.dialects.chat import ask_for_usage
 from gateway.protocol.dialects.choices import ChoicesAnswer
 from gateway.protocol.dialects.denied import check_denied, check_logprobs
 from gateway.protocol.dialects.dialect import Dialect
+from gateway.protocol.dialects.stripping import strip_choices
 
 MOST_LOGPROBS = 5  # OpenAI's own bound
 
@@ -32,6 +33,7 @@ DIALECT = Dialect(
     answer=ChoicesAnswer,
     text="prompt",
     changes=ask_for_usage,
+    stripped=strip_choices,
     output_limits=("max_tokens",),
     assumed_output=16,  # OpenAI's default, and vLLM's
     hides_usage=True,

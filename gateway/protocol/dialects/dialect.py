@@ -43,6 +43,7 @@ class Dialect:
     - `text`: the subject's field with the prompt, `messages` or `prompt`.
     - `answer`: makes the collector of a backend's answer.
     - `changes`: fields of the body that the backend gets otherwise, empty for almost every request.
+    - `stripped`: fields of the body that the backend gets otherwise of an account that is stripped (`strip`).
     - `failed`: the error that a whole answer or an event stands for, or None.
     - `errors`: how our own failures are told.
     - `output_limits`: the fields that bound the output, the one that counts first.
@@ -61,6 +62,7 @@ class Dialect:
     answer: Callable[[], Answer]
     text: Literal["messages", "prompt"] = "messages"
     changes: Callable[[Body, bool], Body] = lambda body, stream: {}
+    stripped: Callable[[Body], Body] = lambda body: {}
     failed: Callable[[Body], GatewayError | None] = error_in_stream
     errors: ErrorForm = OPENAI_ERRORS
     output_limits: tuple[str, ...] = ()

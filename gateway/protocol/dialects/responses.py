@@ -10,12 +10,12 @@ from gateway.protocol.answers import Answer, Usage, count, error_in_stream, obje
 from gateway.protocol.dialects.chat import MOST_TOP_LOGPROBS
 from gateway.protocol.dialects.denied import check_denied, check_logprobs, refuse
 from gateway.protocol.dialects.dialect import Dialect, ErrorForm
+from gateway.protocol.dialects.stripping import LOGPROBS_OF_RESPONSES, strip_response
 from gateway.protocol.sse import named_event
 
 _STATE = "nothing of a response is kept here: send the whole conversation as input"
 # What would need the memory of one backend, which no other has and which tells accounts apart by nothing.
 _NEEDS_STATE = ("previous_response_id", "conversation", "prompt")
-_LOGPROBS = "message.output_text.logprobs"
 _RENAMED = ("input", "instructions", "text", "max_output_tokens", "reasoning")
 _TERMINALS = frozenset(("response.completed", "response.failed", "response.incomplete"))
 
@@ -146,7 +146,7 @@ def subject(body: dict[str, Any]) -> dict[str, Any]:
     reasoning = body.get("reasoning")
     if isinstance(reasoning, dict) and reasoning.get("effort"):
         found["reasoning_effort"] = reasoning["effort"]
-    if isinstance(body.get("include"), list) and _LOGPROBS in body["include"]:
+    if isinstance(body.get("include"), list) and LOGPROBS_OF_RESPONSES in body["include"]:
         found["logprobs"] = True
     text = body.get("text")
     form = text.get("format") if isinstance(text, dict) else None
@@ -209,6 +209,7 @@ DIALECT = Dialect(
     subject=subject,
     answer=ResponsesAnswer,
     changes=keep_nothing,
+    stripped=strip_response,
     failed=failure_of,
     errors=ErrorForm(lambda error, request_id: error.encoded(), error_events),
     output_limits=("max_output_tokens",),

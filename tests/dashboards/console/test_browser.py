@@ -98,10 +98,10 @@ def test_an_alert_is_decided_by_keyboard(
     hands.sees("What leaked")
     hands.type("e")
     assert hands.focus().text == "What leaked"
-    hands.type("3")
+    hands.type("6")
     assert hands.focus().get_attribute("id") == "note"
     button = chrome.find_element(By.CSS_SELECTOR, "form.decide button")
-    assert button.text.startswith("Suspend for 7 days")
+    assert button.text.startswith("Suspend tallow-research for 7 days")
     hands.type("Five hundred questions, none of them twice.", Keys.CONTROL, Keys.ENTER)
     hands.sees("Suspended, on every worker within a second.")
     with database.read() as connection:

@@ -45,7 +45,7 @@ async def test_load_is_what_the_server_reports(own_vllm: FakeVllm, client: Upstr
     own_vllm.load = (3, 2, 0.5)
     backend, poller = followed(client, own_vllm.url)
     await poller.poll()
-    assert (backend.load, backend.others) == (Load(3, 2, 0.5), 5)
+    assert (backend.load, backend.others) == (Load(3, 2, 0.5, prefix_queries=100.0, prefix_hits=40.0), 5)
     assert own_vllm.probes == ["/metrics"]
     own_vllm.stop()
     await poller.poll()

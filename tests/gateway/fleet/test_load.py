@@ -18,12 +18,16 @@ vllm:num_requests_waiting{engine="1",model_name="a } b"} 0.0
 vllm:num_requests_waiting_by_reason{engine="0",model_name="a } b",reason="capacity"} 99.0
 vllm:kv_cache_usage_perc{engine="0",model_name="a } b"} 0.25
 vllm:kv_cache_usage_perc{engine="1",model_name="a } b"} 0.75
+vllm:prefix_cache_queries_total{engine="0",model_name="a } b"} 100.0
+vllm:prefix_cache_queries_created{engine="0",model_name="a } b"} 1.7e9
+vllm:prefix_cache_queries_total{engine="1",model_name="a } b"} 60.0
+vllm:prefix_cache_hits_total{engine="0",model_name="a } b"} 40.0
 """
 
 
 def test_engines_are_added_up() -> None:
-    """Requests are summed; of the caches the fullest counts."""
-    assert parse_load(PAGE) == Load(running=5, waiting=4, kv_cache=0.75)
+    """Requests and looked-up tokens are summed; of the caches the fullest counts."""
+    assert parse_load(PAGE) == Load(running=5, waiting=4, kv_cache=0.75, prefix_queries=160.0, prefix_hits=40.0)
 
 
 def test_metrics_without_labels_are_read() -> None:

@@ -111,6 +111,19 @@ ROWS: dict[str, Rows] = {
             {"id": 1, "number": 4, "hash": "27b312ba12d4eb3fbf0f7def6362278605afe412f2c65d120f4468b252eecc5b"}
         ],
     },
+    "0006": {
+        "accounts": [
+            {
+                "name": "app", "created": 1, "tier": "pro", "operator": True, "payment": "p", "signup_network": "n",
+                "keep_text": False,
+            },
+            {"name": "other", "created": 2, "tier": "default", "operator": False, "labels": '{"kind":"ü"}'},
+        ],
+        "retention": [{"account": "app", "model": "", "text_days": 7, "updated": 18}],
+        "holds": [{"id": "h1", "account": "other", "operator": "mara", "note": "case 7", "placed": 19}],
+        "erasures": [{"id": "x1", "account": "gone", "kind": "erasure", "actor": "mara", "begun": 20, "rows": 5}],
+        "marks": [{"erasure": "x1", "kind": "student", "reference": "labels@1", "rows": 5}],
+    },
 }  # fmt: skip
 
 

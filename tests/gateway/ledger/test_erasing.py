@@ -162,12 +162,16 @@ def test_nothing_is_left_in_any_file(settings: Settings, around: Surroundings, h
 
 
 def test_the_control_plane_forgets_and_audit_rows_keep_ids(around: Surroundings, house: SpoolWriter) -> None:
-    """No row of the account but the requests and the audit's, which name it and quote nothing."""
+    """No row of the account but the requests and the audit's, which name it and quote nothing; no set has it left."""
+    links = [{"accounts": [name, "other"], "channels": ["template", "network"]} for name in ("app", "third")]
+    with around.database.write() as connection:
+        alerts.raise_or_update(connection, "other", "low", 0.5, [], {"members": ["app", "third"], "links": links})
     erasing.erase(around, "app", "mara")
     with around.database.read() as connection:
         assert [account.name for account in accounts.every(connection)] == ["other"]
         assert {key.account for key in keys.every(connection)} == {"other"}
-        assert alerts.every(connection) == []
+        assert [alert.accounts for alert in alerts.every(connection)] == [["other", "third"]]
+        assert alerts.every(connection)[0].evidence["links"] == links[1:]
         assert limits.every(connection) == []
         rows = audit.recent(connection, subject="app")
         assert set(consents.in_force(connection)) == {"other"}
@@ -429,6 +433,20 @@ def test_kills_at_points_nobody_chose(settings: Settings, around: Surroundings, 
     assert erasing.under_way(settings.data_dir) == frozenset()
     (report,) = verify(settings)
     assert report.is_sound
+
+
+def test_notes_that_a_killed_attempt_left_half_written_go_too(
+    settings: Settings, around: Surroundings, house: SpoolWriter
+) -> None:
+    """An attempt killed while writing down what to look for leaves a hidden file with texts; the next removes it."""
+    with around.database.write() as connection:
+        erasure = erasures.begin(connection, "app", "erasure", "mara")
+    left = settings.data_dir / "erasures" / f".{erasure.id}.json.4711"
+    left.parent.mkdir(parents=True)
+    left.write_text("PROJECT HERON")
+    erasing.erase(around, "app", "mara")
+    assert not left.exists()
+    assert _where(settings, "PROJECT HERON") == set()
 
 
 def test_deleted_rows_leave_no_bytes_in_the_database(settings: Settings, database: Database) -> None:

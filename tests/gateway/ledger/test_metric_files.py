@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.ledger import metric_files
@@ -130,3 +134,45 @@ def test_an_unreadable_file_hides_nothing(tmp_path: Path, publishers: list[Publi
 def test_no_files_is_no_metrics(tmp_path: Path) -> None:
     """Before anything has published the answer is empty, not an error."""
     assert metric_files.merge(tmp_path / "metrics") == ""
+
+
+def test_totals_of_the_release_before_are_kept(tmp_path: Path, publishers: list[Publisher]) -> None:
+    """A file in which every sample is a row of name, labels and value goes on counting."""
+    row = ["requests_total", {"model": 'a "quoted" name'}, 40.0]
+    gauge = ["lag_seconds", {}, 3.0]
+    families = {
+        "requests": {"type": "counter", "help": "Requests.", "samples": [row]},
+        "lag_seconds": {"type": "gauge", "help": "Lag.", "samples": [gauge]},
+    }
+    (tmp_path / metric_files.DEAD).write_text(
+        json.dumps({"families": {"requests": families["requests"]}, "folded": []})
+    )
+    document = {"process": "gateway-w9", "pid": os.getpid(), "started": metric_files.started_at(os.getpid())}
+    (tmp_path / "gateway-w9-1-1.json").write_text(json.dumps({**document, "families": families}))
+    publishers.append(Publisher(tmp_path, "gateway-w0", 2))
+    merged = samples(metric_files.merge(tmp_path))
+    assert merged[REQUESTS] == 82
+    assert merged["lag_seconds{process=gateway-w9}"] == 3
+
+
+def test_a_process_that_hangs_is_told_by_its_age(tmp_path: Path, publishers: list[Publisher]) -> None:
+    """What a process last published is shown until it dies, and how long ago that was stands beside it."""
+    publishers.append(Publisher(tmp_path, "detector", 2))
+    file = next(tmp_path.glob("detector-*.json"))
+    os.utime(file, (time.time() - 500, time.time() - 500))
+    age = samples(metric_files.merge(tmp_path))["spiritsafe_metrics_age_seconds{process=detector}"]
+    assert 500 <= age < 600
+    publishers[0].kill()
+    assert "metrics_age" not in metric_files.merge(tmp_path)
+
+
+def test_no_number_is_not_shown(tmp_path: Path) -> None:
+    """JSON has no infinity, and a page without one is better than none."""
+    registry = CollectorRegistry()
+    gauge = Gauge("lag_seconds", "Lag.", ["of"], registry=registry)
+    gauge.labels("a").set(float("inf"))
+    gauge.labels("b").set(1)
+    metric_files.publish(tmp_path, "ingester", registry)
+    found = samples(metric_files.merge(tmp_path))
+    assert found["lag_seconds{of=b,process=ingester}"] == 1
+    assert "lag_seconds{of=a,process=ingester}" not in found

@@ -32,6 +32,7 @@ from gateway.ledger import (
     limits,
     marks,
     operators,
+    policies,
     registry,
     retention,
     snapshots,
@@ -173,6 +174,11 @@ def _check_rows(connection: sa.Connection, version: str) -> None:
     assert registry.get(connection, "labels").parameters == 2**40
     assert [limit.usd_day for limit in limits.every(connection)] == ([] if version < "0003" else [2**52])
     assert [drain.note for drain in drains.every(connection)] == ([] if version < "0004" else ["new driver"])
+    assert accounts.get(connection, "app").keep_text is (version < "0006")
+    assert list(holds.in_force(connection)) == ([] if version < "0006" else ["other"])
+    (measure,) = enforcement.in_force(connection).values()
+    assert (measure.decision_id, measure.at(measure.created)) == ("e1", "suspend")
+    assert policies.every(connection) == []
 
 
 @pytest.mark.parametrize("version", EARLIER)
@@ -210,7 +216,7 @@ def test_migrations_make_the_schema_that_the_code_uses(empty: Database) -> None:
     """Every table, column, index and key that the modules declare is what the migrations build, and nothing else."""
     # Importing a module declares its tables; control brings those of keys, enforcement and the registry.
     assert all(module.__doc__ for module in (control, declared_uses, holds, marks, operators, retention, snapshots))
-    assert len(metadata.tables) == 19
+    assert len(metadata.tables) == 21
     empty.migrate()
     with empty.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})

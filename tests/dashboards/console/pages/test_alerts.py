@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from urllib.parse import quote
 
@@ -46,7 +47,7 @@ def test_the_url_is_the_filter(mara: Person, query: str, shown: str, hidden: str
     assert hidden not in page
 
 
-@pytest.mark.parametrize("decision", ["suspend", "divert"])
+@pytest.mark.parametrize("decision", ["watch", "strip", "divert", "suspend"])
 def test_a_decision_is_a_measure_and_a_row(
     mara: Person, database: Database, open_alerts: dict[str, str], decision: str
 ) -> None:
@@ -79,8 +80,8 @@ def test_a_dismissal_puts_nothing_in_force(mara: Person, database: Database, ope
     ("form", "status", "words"),
     [
         ({"decision": "suspend", "note": "  "}, 422, "needs a note"),
-        ({"note": "Forgot the choice."}, 422, "choose dismiss, divert or suspend"),
-        ({"decision": "ban", "note": "No such step."}, 422, "choose dismiss, divert or suspend"),
+        ({"note": "Forgot the choice."}, 422, "choose dismiss or a step"),
+        ({"decision": "ban", "note": "No such step."}, 422, "choose dismiss or a step"),
         ({"decision": "suspend", "days": "4000", "note": "For ever."}, 422, "choose an expiry"),
     ],
 )
@@ -170,3 +171,51 @@ def test_markup_in_names_reasons_and_prompts_stays_text(mara: Person, settings: 
     for page in (revealed.text, *map(mara.get, paths)):
         assert evil not in page
         assert "&lt;script&gt;" in page
+
+
+def test_every_step_says_what_it_would_have_done(mara: Person, open_alerts: dict[str, str]) -> None:
+    """All six, with a share of the teacher's tokens and the whole arithmetic on hover; a cap is proposed."""
+    page = mara.get(f"/alerts/{open_alerts['tallow-research']}")
+    for title in ("Watch", "Strip", "Divert to the student", "Cap the teacher’s tokens", "Suspend"):
+        assert f"<b>{title}</b>" in page
+    assert "stops 100" in page
+    assert "Would have stopped 100% of the teacher tokens of the last 7 days" in page
+    assert re.search(r'id="tokens"[^>]*value="[1-9]\d{3,}"', page)
+
+
+def test_a_cap_is_decided_with_its_number(mara: Person, database: Database, open_alerts: dict[str, str]) -> None:
+    """Without one nothing is decided."""
+    path = f"/alerts/{open_alerts['tallow-research']}/decide"
+    assert "give a cap" in mara.send(path, decision="cap", note=NOTE, tokens="a lot").text
+    assert "Capped, on every worker" in mara.send(path, decision="cap", note=NOTE, tokens="2500").text
+    with database.read() as connection:
+        assert enforcement.in_force(connection)["tallow-research"].tokens_per_day == 2500
+
+
+def test_a_set_is_hit_and_let_go_from_one_page(
+    mara: Person, joel: Person, database: Database, open_alerts: dict[str, str]
+) -> None:
+    """The panel names who is hit; undoing needs a reason, frees all of them and opens the alert."""
+    alert_id = open_alerts["tallow-research"]
+    with database.write() as connection:
+        evidence = alerts.get(connection, alert_id).evidence | {"members": ["kitesurf-labs"]}
+        connection.execute(alerts.table.update().where(alerts.table.c.id == alert_id).values(evidence=evidence))
+    assert "hits all 2 accounts of the set at once" in mara.get(f"/alerts/{alert_id}")
+    mara.send(f"/alerts/{alert_id}/decide", decision="suspend", note=NOTE)
+    with database.read() as connection:
+        assert {"tallow-research", "kitesurf-labs"} <= set(enforcement.in_force(connection))
+    assert joel.send(f"/alerts/{alert_id}/undo", note=" ").status_code == 422
+    assert "Taken back, on every worker" in joel.send(f"/alerts/{alert_id}/undo", note="The wrong set.").text
+    with database.read() as connection:
+        assert not {"tallow-research", "kitesurf-labs"} & set(enforcement.in_force(connection))
+    assert joel.send(f"/alerts/{alert_id}/undo", note="Again.").status_code == 422
+
+
+def test_an_appeal_opens_the_alert_with_its_words(mara: Person, open_alerts: dict[str, str]) -> None:
+    """What the account says stands on the page, and what is in force stays."""
+    alert_id = open_alerts["tallow-research"]
+    mara.send(f"/alerts/{alert_id}/decide", decision="suspend", note=NOTE)
+    page = mara.send(f"/alerts/{alert_id}/appeal", note="It is our exam season.").text
+    assert "open again; what is in force stays" in page
+    assert "It is our exam season." in page
+    assert "In force now" in page

@@ -1,0 +1,1 @@
+"""Grafana's part: boards, made from code."""

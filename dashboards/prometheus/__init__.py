@@ -1,0 +1,1 @@
+"""Prometheus's part: recording rules, alerts and the runbook behind each."""
