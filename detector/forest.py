@@ -61,10 +61,10 @@ def from_arrays(arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> Forest:
     return Forest(float(found.pop("baseline")), int(found.pop("depth")), **found)
 
 
-def from_boosters(boosters: Sequence[Any], edges: Sequence[npt.NDArray[np.float32]]) -> Forest:
+def from_boosters(boosters: Sequence[Any], edges: Sequence[npt.NDArray[np.float32]] | None = None) -> Forest:
     """Average fitted `HistGradientBoostingClassifier`s into one forest, whose log-odds are their mean.
 
-    They were fitted on places among each feature's `edges`; a split after the k-th place is one at the k-th edge.
+    Where they were fitted on places among each feature's `edges`, a split after the k-th place is one at the k-th edge.
     """
     trees = [tree for booster in boosters for (tree,) in booster._predictors]
     nodes = max(len(tree.nodes) for tree in trees)
@@ -86,9 +86,9 @@ def from_boosters(boosters: Sequence[Any], edges: Sequence[npt.NDArray[np.float3
     return Forest(baseline, depth, **made)
 
 
-def _threshold(node: Any, edges: Sequence[npt.NDArray[np.float32]]) -> float:
+def _threshold(node: Any, edges: Sequence[npt.NDArray[np.float32]] | None) -> float:
     if node["is_leaf"]:
         return 0.0
     # Infinite: what is known goes left, what is missing right.
     place = float(node["num_threshold"])
-    return place if np.isinf(place) else float(edges[node["feature_idx"]][int(place)])
+    return place if edges is None or np.isinf(place) else float(edges[node["feature_idx"]][int(place)])
