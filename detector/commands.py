@@ -63,10 +63,9 @@ def score(context: Context, daily: bool) -> None:
     """Replay the lake in event time, as the service would have seen it, and print what it says of every account."""
     from detector import columns as lake_columns  # noqa: PLC0415 — see `run`
     from detector.replay import replay  # noqa: PLC0415
-    from detector.service import lake_path  # noqa: PLC0415
     from gateway.ledger.lake import Lake  # noqa: PLC0415
 
-    table = Lake(lake_path(context.settings)).read(columns=lake_columns.COLUMNS)
+    table = Lake.of(context.settings).read(columns=lake_columns.COLUMNS)
     with context.database.read() as connection:
         uses = declared_uses.every(connection)
     rows = replay(lake_columns.read(table), context.settings.detector.minimum_requests, uses, daily)
@@ -86,10 +85,9 @@ def thresholds(context: Context, catch: str | None) -> None:
     """Print what a threshold on requests, and one on tokens, would flag in each account's last day."""
     from detector import columns as lake_columns  # noqa: PLC0415 — see `run`
     from detector.baselines import compare  # noqa: PLC0415
-    from detector.service import lake_path  # noqa: PLC0415
     from gateway.ledger.lake import Lake  # noqa: PLC0415
 
-    table = Lake(lake_path(context.settings)).read(columns=lake_columns.COLUMNS)
+    table = Lake.of(context.settings).read(columns=lake_columns.COLUMNS)
     context.emit(compare(lake_columns.read(table), catch))
 
 
