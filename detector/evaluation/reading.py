@@ -25,7 +25,6 @@ from gateway.ledger.fingerprint import complete_all
 from gateway.ledger.importing import BATCH_ROWS
 from gateway.ledger.lake import Lake
 from gateway.ledger.traffic import to_table
-from gateway.settings import Settings
 
 BLOCK_REQUESTS = 40_000
 MINIMUM_REQUESTS = 30  # below it an account is abstained on, whoever judges
