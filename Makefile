@@ -130,6 +130,14 @@ bench-crash: setup ## kill gateway, ingester and maintenance under load, and cou
 bench-streaming: setup setup-peers $(if $(REAL),setup-vllm setup-models) ## what the gateway adds to streams, beside the peers (needs nginx; REAL=1: before vLLM)
 	$(BIN)/python -m benchmarks.streaming $(if $(REAL),--real)
 
+.PHONY: bench-gate
+bench-gate: setup ## how often the gate lets a candidate through that is worse by exactly the margin
+	$(BIN)/python -m benchmarks.gate
+
+.PHONY: bench-scrubbing
+bench-scrubbing: setup ## what the scrubber finds of personal data and secrets, and what it takes for them
+	$(BIN)/python -m benchmarks.scrubbing
+
 bench-%: setup-all ## run a benchmark: bench-NAME runs benchmarks/NAME.py
 	$(BIN)/python -m benchmarks.$(subst -,_,$*)
 

@@ -65,10 +65,9 @@ def score(context: Context, daily: bool) -> None:
     from detector import columns as lake_columns  # noqa: PLC0415 — see `run`
     from detector.links.linker import AccountLinks, registered  # noqa: PLC0415
     from detector.replay import replay  # noqa: PLC0415
-    from detector.service import lake_path  # noqa: PLC0415
     from gateway.ledger.lake import Lake  # noqa: PLC0415
 
-    table = Lake(lake_path(context.settings)).read(columns=lake_columns.COLUMNS)
+    table = Lake.of(context.settings).read(columns=lake_columns.COLUMNS)
     with context.database.read() as connection:
         uses = declared_uses.every(connection)
     linker = AccountLinks(functools.partial(registered, context.database))
@@ -89,10 +88,9 @@ def thresholds(context: Context, catch: str | None) -> None:
     """Print what a threshold on requests, and one on tokens, would flag in each account's last day."""
     from detector import columns as lake_columns  # noqa: PLC0415 — see `run`
     from detector.baselines import compare  # noqa: PLC0415
-    from detector.service import lake_path  # noqa: PLC0415
     from gateway.ledger.lake import Lake  # noqa: PLC0415
 
-    table = Lake(lake_path(context.settings)).read(columns=lake_columns.COLUMNS)
+    table = Lake.of(context.settings).read(columns=lake_columns.COLUMNS)
     context.emit(compare(lake_columns.read(table), catch))
 
 

@@ -11,7 +11,6 @@ import logging
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -19,8 +18,9 @@ from detector import checkpoint, columns
 from detector.alerting import Alerting
 from detector.links.linker import AccountLinks, registered
 from detector.watch import Watch
-from gateway.ledger import metric_files, tombstones
+from gateway.ledger import metric_files
 from gateway.ledger.database import Database
+from gateway.ledger.errors import LakeUnreachable
 from gateway.ledger.lake import Lake
 from gateway.settings import Settings
 
@@ -33,11 +33,6 @@ LINK_EVERY_S, LINK_RESTS = 180.0, 50.0  # seconds between linkings, and at least
 CHECKPOINT_EVERY_S = 60.0  # and when it is told to stop
 
 logger = logging.getLogger(__name__)
-
-
-def lake_path(settings: Settings) -> Path:
-    """Return where the traffic lake is."""
-    return settings.data_dir / "lake" / "traffic"
 
 
 class Metrics:
@@ -91,12 +86,12 @@ class Service:
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self._settings = settings
-        self._lake = Lake(lake_path(settings))
+        self._lake = Lake.of(settings)
         self._alerting = Alerting(database)
         self._database = database
         self.watch = self._new_watch()
         self._checkpoint = settings.data_dir / "detector" / "state"
-        self._version = self._kept = checkpoint.resume(self._checkpoint, self.watch, self._lake.version())
+        self._version = self._kept = checkpoint.resume(self._checkpoint, self.watch)
         self._kept_at = time.monotonic()
         self._caught_up = time.monotonic()
         self._link_at = time.monotonic()
@@ -113,6 +108,9 @@ class Service:
         version = self._lake.version()
         rows = raised = 0
         self._forget_erased()
+        if version < self._version:
+            logger.warning("the checkpoint is of another lake: this one is read from its beginning")
+            self.start_over()
         if version > self._version:
             rows, raised = self._advance()
         if self._version > self._kept and time.monotonic() - self._kept_at >= CHECKPOINT_EVERY_S:
@@ -127,12 +125,15 @@ class Service:
         """Run rounds until told to stop."""
         directory = self._settings.data_dir / "metrics"
         while not stop.is_set():
-            done = self.round()
+            done = self._round_if_there()
             metric_files.publish(directory, "detector", self.metrics.registry)
             if done.rows:
                 logger.info("round", extra={"rows": done.rows, "raised": done.raised, "cpu_s": round(done.cpu_s, 3)})
             stop.wait(min(LONGEST_WAIT_S, max(self._settings.detector.interval_s, RESTS * done.cpu_s)))
-        self.keep()
+        try:
+            self.keep()
+        except LakeUnreachable as error:  # who is being erased can't be known: the older checkpoint stays
+            logger.error("%s; the checkpoint is not brought up to date", error)
         metric_files.publish(directory, "detector", self.metrics.registry)
 
     def keep(self) -> None:
@@ -143,10 +144,20 @@ class Service:
             self._kept, self._kept_at = self._version, time.monotonic()
 
     def _forget_erased(self) -> None:
-        hidden = [name for name in tombstones.names(self._lake.folder.parent) if name in self.watch.book]
+        hidden = [name for name in self._lake.storage.hidden() if name in self.watch.book]
         if hidden:
             self.watch.forget(hidden)
             self._kept = -1  # what was kept speaks of them still
+
+    def _round_if_there(self) -> Round:
+        """Wait for a lake that does not answer: beginning again would mean reading all of it again."""
+        began = time.process_time()
+        try:
+            return self.round()
+        except LakeUnreachable as error:
+            logger.error("%s; what was seen is kept and it is tried again", error)
+            self.metrics.lag.set(time.monotonic() - self._caught_up)
+            return Round(0, 0, time.process_time() - began)
 
     def _advance(self) -> tuple[int, int]:
         table, version = self._lake.follow(self._version, columns=columns.COLUMNS)

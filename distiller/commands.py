@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,22 +12,33 @@ import sqlalchemy as sa
 
 from distiller import trial
 from distiller.evaluation import read_answers
-from distiller.gate import ALPHA, MARGIN, Rule
-from distiller.launch import Recipe, Workshop, check_rights
+from distiller.fixed_rules import METRICS, Asked
+from distiller.gate import ALPHA, MARGIN, Metric
+from distiller.launch import Recipe, Workshop
 from distiller.launch import train as train_student
+from distiller.lineage import traces
+from distiller.live_pairs import MOST_AT_ONCE, Watch, look
+from distiller.opportunities import DAYS, opportunities
 from distiller.progress import Progress
+from distiller.proposing import Wanted, in_words, propose
 from distiller.publish import publish as publish_student
-from distiller.selection import WORDS, rights_now, select, task_like
-from distiller.snapshot import Frozen, freeze, read_manifest, verify
-from distiller.splitting import Sizes, split
+from distiller.retraining import retrain
+from distiller.selection import MOST_PER_ACCOUNT, task_like
+from distiller.slices import checked
+from distiller.snapshot import read_manifest, verify
+from distiller.splitting import Sizes
 from gateway.command import Context, standard_options
-from gateway.ledger import erasures, marks, operators, registry, snapshots
+from gateway.ledger import erasures, marks, operators, registry, retirements, snapshots
 from gateway.ledger.approvals import Approval
-from gateway.ledger.errors import Forbidden, InvalidValue, NotFound
+from gateway.ledger.errors import InvalidValue, NotFound
 from gateway.ledger.identifiers import from_rfc3339, to_rfc3339
 from gateway.ledger.lake import Lake
 from gateway.ledger.snapshots import Snapshot
 
+OPPORTUNITY_COLUMNS = (
+    "estimate_a_day", "saved_a_day", "cost_a_day", "requests_a_day", "price_gap", "adequate", "predictable", "usable",
+    "examples",
+)  # fmt: skip
 SIZES = Sizes()
 RECIPE = Recipe()
 
@@ -37,12 +48,30 @@ def distill() -> None:
     """Distil students from what may be learnt from: select → approve → train → evaluate → publish."""
 
 
+@distill.command("opportunities")
+@standard_options
+@click.option("--days", type=click.IntRange(1, 400), default=DAYS, show_default=True, help="How far back to look.")
+@click.option("--most", type=click.IntRange(1, 100), default=10, show_default=True, help="How many to show.")
+def show_opportunities(context: Context, days: int, most: int) -> None:
+    """Rank the teacher's traffic by what a student is likely to save; money is nano-dollars a day."""
+    lake = Lake.of(context.settings)
+    with context.database.read() as connection:
+        found = opportunities(context.settings, connection, lake, days, most)
+    context.emit((one.as_row() for one in found), OPPORTUNITY_COLUMNS)
+    if found and found[0].examples:
+        context.say(f"Next: spiritsafe distill select --task NAME --like {found[0].examples[-1]}")
+
+
 @distill.command("select")
 @standard_options
 @click.option("--task", required=True, help="The task's name: snapshot, student and route carry it.")
 @click.option("--like", required=True, metavar="REQUEST_ID", help="A request of the task.")
 @click.option("--requested-by", metavar="OPERATOR", help="Who asks for it, and may not approve it [the system user].")
 @click.option("--since", metavar="TIME", help="Only requests since then, such as 2026-11-24T00:00:00Z.")
+@click.option("--slice", "slices", multiple=True, metavar="KEY=VALUE", help="Protect the requests with that metadata.")
+@click.option("--most-per-account", type=click.IntRange(min=1), default=MOST_PER_ACCOUNT, show_default=True)
+@click.option("--new-evaluation", is_flag=True, help="Freeze newer evaluation rows instead of the task's former ones.")
+@click.option("--by-account/--by-time", default=True, show_default=True, help="Evaluate on accounts not learnt from.")
 @click.option("--gate-rows", type=click.IntRange(min=1), default=SIZES.gate, show_default=True)
 @click.option("--calibration-rows", type=click.IntRange(min=20), default=SIZES.calibration, show_default=True)
 @click.option("--least-train-rows", type=click.IntRange(min=20), default=SIZES.least_train, show_default=True)
@@ -52,33 +81,22 @@ def select_rows(
     like: str,
     requested_by: str | None,
     since: str | None,
+    slices: tuple[str, ...],
+    most_per_account: int,
+    new_evaluation: bool,
+    by_account: bool,
     gate_rows: int,
     calibration_rows: int,
     least_train_rows: int,
 ) -> None:
     """Freeze the rows of one task that may train a student, and propose them for approval."""
+    _moment(since)
     sizes = Sizes(gate_rows, calibration_rows, least_train_rows)
-    moment = _moment(since)
-    lake = Lake(context.settings.data_dir / "lake" / "traffic")
-    chosen = task_like(lake, context.settings, task, like)
+    chosen = task_like(Lake.of(context.settings), context.settings, task, like)
     with context.database.read() as connection:
         requester = _operator(connection, requested_by) if requested_by else context.actor
-        rights = rights_now(connection, chosen.teacher)
-    selection = select(lake, chosen, rights, moment)
-    settings = {**vars(sizes), "since": since}
-    try:
-        splits = split(selection.rows, sizes)
-    except InvalidValue as error:
-        raise InvalidValue(f"{error}. Left out: {_in_words(selection.left_out)}") from error
-    frozen = freeze(context.settings.data_dir / "snapshots", chosen, selection, splits, rights, settings)
-    try:
-        with context.database.write() as connection:
-            check_rights(connection, frozen)  # a withdrawal since the rights were read still counts
-            snapshot = snapshots.propose(connection, _proposal(frozen, requester))
-    except Forbidden:
-        _discard(context, frozen)
-        raise
-    _tell(context, snapshot)
+    wanted = Wanted(requester, since, checked(slices), sizes, most_per_account, (), new_evaluation, by_account)
+    _tell(context, propose(context.settings, context.database, chosen, wanted, context.say))
 
 
 @distill.command("list")
@@ -101,7 +119,8 @@ def show(context: Context, digest: str, with_rows: bool) -> None:
         snapshot = snapshots.get(connection, student.snapshot if student is not None else digest)
         approval = dict(_approvals(connection)).get(snapshot.hash)
         made = [row.reference for row in registry.every(connection) if row.snapshot == snapshot.hash]
-        lost = [_loss(mark, erasure) for mark, erasure in marks.of(connection, "snapshot", snapshot.hash)]
+        days = context.settings.distiller.withdrawn_days
+        lost = [_loss(mark, erasure, days) for mark, erasure in marks.of(connection, "snapshot", snapshot.hash)]
     # One that lost rows is shown as it was approved, by ids and hashes; its marks say what it lost.
     path = Path(snapshot.path)
     manifest = read_manifest(path, snapshot.hash) if lost else verify(path, snapshot.hash).manifest
@@ -113,6 +132,22 @@ def show(context: Context, digest: str, with_rows: bool) -> None:
     context.emit_one(
         _row(snapshot, approval) | {"students": made, "marks": lost} | {name: manifest[name] for name in names}
     )
+
+
+@distill.command("lineage")
+@standard_options
+@click.argument("subject", metavar="REQUEST_ID|ACCOUNT|STUDENT")
+def show_lineage(context: Context, subject: str) -> None:
+    """Show which students learnt from a request or an account, or which rows a student (NAME@VERSION) learnt from."""
+    with context.database.read() as connection:
+        student = registry.find(connection, subject) if "@" in subject else None
+        if student is None:
+            context.emit((trace.as_row() for trace in traces(connection, subject)), ("snapshot", "rows", "students"))
+            return
+        snapshot = snapshots.get(connection, student.snapshot)
+    parts = read_manifest(Path(snapshot.path), snapshot.hash)["splits"].items()
+    rows = ((name, row, sha) for name, part in parts for row, sha in part["rows"])
+    context.emit({"split": name, "id": row, "sha256": sha, "snapshot": snapshot.hash} for name, row, sha in rows)
 
 
 @distill.command("approve")
@@ -141,25 +176,54 @@ def approve(context: Context, digest: str, operator: str, note: str) -> None:
 @click.option("--learning-rate", type=float, default=RECIPE.learning_rate, show_default=True)
 @click.option("--seed", type=int, default=RECIPE.seed, show_default=True)
 @click.option("--teacher-path", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Its weights.")
-@click.option("--margin", type=click.FloatRange(0, 1, min_open=True), default=MARGIN, show_default=True)
-@click.option("--alpha", type=click.FloatRange(0, 0.5, min_open=True), default=ALPHA, show_default=True)
+@click.option("--margin", type=click.FloatRange(0, 1, min_open=True), help=f"A share [as fixed before, else {MARGIN}].")
+@click.option("--alpha", type=click.FloatRange(0, 0.5, min_open=True), help=f"For all attempts together [{ALPHA}].")
+@click.option("--attempts", type=click.IntRange(1, 100), help="Sealed tests that the evaluation rows are for [1].")
+@click.option("--metric", type=click.Choice(METRICS), help="`fields`: the F1 of a JSON answer's fields [exact].")
 def train(
     context: Context,
     digest: str,
     name: str,
     untrained: bool,
     teacher_path: Path | None,
-    margin: float,
-    alpha: float,
+    margin: float | None,
+    alpha: float | None,
+    attempts: int | None,
+    metric: Metric | None,
     **settings: Any,
 ) -> None:
-    """Train a student on an approved snapshot; the gate's --margin and --alpha are fixed here, before it exists."""
+    """Train a student on an approved snapshot; the gate's rule is fixed by the first one of its evaluation rows."""
     recipe = Recipe(**settings, trained=not untrained)
     progress = Progress(f"Training {name}")
     workshop = Workshop(context.settings, context.database, context.actor, progress.show, teacher_path)
-    student = train_student(workshop, digest, name, recipe, Rule(margin, alpha))
+    student = train_student(workshop, digest, name, recipe, Asked(margin, alpha, attempts, metric))
     context.say(f"{student.reference} is registered; `spiritsafe up` serves it, then `spiritsafe distill evaluate` it.")
     context.emit_one(_student(student))
+
+
+@distill.command("retrain")
+@standard_options
+@click.argument("reference", metavar="STUDENT")
+@click.option("--without", "without", required=True, multiple=True, metavar="ACCOUNT", help="Whose rows to leave out.")
+@click.option("--requested-by", metavar="OPERATOR", help="Who asks for it, and may not approve it [the system user].")
+@click.option("--teacher-path", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Its weights.")
+def retrain_student(
+    context: Context, reference: str, without: tuple[str, ...], requested_by: str | None, teacher_path: Path | None
+) -> None:
+    """Make a student's successor without some accounts: propose its rows first, train it once they are approved."""
+    with context.database.read() as connection:
+        requester = _operator(connection, requested_by) if requested_by else context.actor
+    progress = Progress(f"Training the successor of {reference}")
+    workshop = Workshop(context.settings, context.database, context.actor, progress.show, teacher_path)
+    step = retrain(workshop, reference, without, requester, context.say)
+    if step.student is None:
+        _tell(context, step.snapshot)
+        context.say("Then run this command again: it trains once the snapshot is approved.")
+        return
+    context.say(
+        f"{step.student.reference} is registered: `spiritsafe distill evaluate` it; promoting it retires the old."
+    )
+    context.emit_one(_student(step.student))
 
 
 @distill.command("evaluate")
@@ -189,6 +253,24 @@ def evaluate(
     context.emit_one(_student(student))
 
 
+@distill.command("watch")
+@standard_options
+@click.argument("reference", metavar="STUDENT")
+@click.option("--most", type=click.IntRange(1, 10_000), default=MOST_AT_ONCE, show_default=True, help="Pairs at once.")
+@click.option("--every", type=click.FloatRange(min=1), help="Look again and again, so many seconds apart [once].")
+def watch(context: Context, reference: str, most: int, every: float | None) -> None:
+    """Compare a rollout's live pairs and take a look; one that is surely worse than before ends by itself."""
+    around = Watch(context.settings, context.database, most)
+    while True:
+        taken = look(around, reference)
+        context.emit_one(vars(taken))
+        if every is None or taken.outcome == "failed":
+            break
+        time.sleep(every)
+    if taken.outcome == "failed":
+        context.say(f"The rollout of {reference} ended: `auto` asks it no more.")
+
+
 @distill.command("publish")
 @standard_options
 @click.argument("reference", metavar="STUDENT")
@@ -211,36 +293,12 @@ def _operator(connection: sa.Connection, name: str) -> str:
     return name
 
 
-def _proposal(frozen: Frozen, requester: str) -> Snapshot:
-    manifest = frozen.manifest
-    return snapshots.new(
-        frozen.hash,
-        manifest["task"],
-        manifest["endpoint"],
-        manifest["skeleton"],
-        str(frozen.path),
-        requester,
-        frozen.report,
-    )
-
-
-def _discard(context: Context, frozen: Frozen) -> None:
-    """Remove a folder that nobody proposed; one that was proposed earlier is the withdrawal's to take care of."""
-    with context.database.read() as connection:
-        proposed = any(snapshot.hash == frozen.hash for snapshot, _ in snapshots.every(connection))
-    if not proposed:
-        shutil.rmtree(frozen.path)
-
-
 def _tell(context: Context, snapshot: Snapshot) -> None:
     rows = ", ".join(f"{count} {name}" for name, count in snapshot.report["rows"].items())
-    context.say(f"Frozen: {rows}. Left out: {_in_words(snapshot.report['left_out'])}.")
-    context.say(f"Next, by another person: spiritsafe distill approve {snapshot.hash[:12]} --operator NAME")
+    context.say(f"Frozen: {rows}. Left out: {in_words(snapshot.report['left_out'])}.")
+    who = "another person" if snapshot.needed == 1 else f"{snapshot.needed} other persons"
+    context.say(f"Next, by {who}: spiritsafe distill approve {snapshot.hash[:12]} --operator NAME")
     context.emit_one(vars(snapshot))
-
-
-def _in_words(left_out: dict[str, int]) -> str:
-    return "; ".join(f"{count} because {WORDS[reason]}" for reason, count in left_out.items()) or "nothing"
 
 
 def _approvals(connection: sa.Connection) -> list[tuple[str, Approval]]:
@@ -259,8 +317,11 @@ def _row(snapshot: Snapshot, approval: Approval | None) -> dict[str, Any]:
     }
 
 
-def _loss(mark: marks.Mark, erasure: erasures.Erasure) -> dict[str, Any]:
-    return {"erasure": erasure.id, "kind": erasure.kind, "rows": mark.rows, "begun": to_rfc3339(erasure.begun)}
+def _loss(mark: marks.Mark, erasure: erasures.Erasure, days: int) -> dict[str, Any]:
+    """What a snapshot lost: it can't be made again, and its students retire by that date."""
+    retire_by = to_rfc3339(retirements.retire_by(erasure, days))
+    begun = to_rfc3339(erasure.begun)
+    return {"erasure": erasure.id, "kind": erasure.kind, "rows": mark.rows, "begun": begun, "retire_by": retire_by}
 
 
 def _student(student: registry.Student) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import json
 import statistics
 import time
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any
 
 import aiohttp
 
+from distiller.gate import Metric
 from distiller.rows import Row
 from gateway.ledger.errors import InvalidValue, LedgerError
 
@@ -97,6 +99,50 @@ def right(answers: Sequence[str], known: Sequence[str]) -> list[bool]:
     return [normalised(answer) == normalised(truth) for answer, truth in zip(answers, known, strict=True)]
 
 
+def scores(answers: Sequence[str], known: Sequence[str], metric: Metric) -> list[float]:
+    """Return each answer's score: 0 or 1 for `exact`, the F1 of its JSON fields for `fields`."""
+    if metric == "exact":
+        return [float(is_right) for is_right in right(answers, known)]
+    return [field_f1(answer, truth) for answer, truth in zip(answers, known, strict=True)]
+
+
+def field_f1(answer: str, known: str) -> float:
+    """Return the F1 of a JSON answer's fields against the known ones: a field is right with its path and its value.
+
+    An answer that is no JSON has none of them. `InvalidValue` where the known answer itself is none.
+    """
+    truth = _fields(known)
+    if truth is None:
+        raise InvalidValue(
+            f"the known answer {known[:80]!r} is no JSON: the metric `fields` compares fields, use `exact`"
+        )
+    found = _fields(answer)
+    if found is None:
+        return 0.0
+    if not truth and not found:
+        return 1.0
+    return 2 * (truth & found).total() / (truth.total() + found.total())
+
+
+def _fields(text: str) -> Counter[tuple[str, str]] | None:
+    """Return a JSON document's leaves, path and value each; the places in a list are no part of a path."""
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return None
+    found: Counter[tuple[str, str]] = Counter()
+    waiting = [("", document)]
+    while waiting:
+        path, value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [(f"{path}.{name}", item) for name, item in value.items()]
+        elif isinstance(value, list):
+            waiting += [(f"{path}[]", item) for item in value]
+        else:
+            found[path, normalised(value) if isinstance(value, str) else json.dumps(value)] += 1
+    return found
+
+
 async def ask_both(rows: Sequence[Row], student: Served, teacher: Served, concurrency: int, show: Show) -> Answers:
     """Ask both models every row's request, each with at most `concurrency` open; raises `EvaluationFailed`."""
     done, begin = 0, time.monotonic()
@@ -114,12 +160,24 @@ async def ask_both(rows: Sequence[Row], student: Served, teacher: Served, concur
             async with gate:
                 reply = await _post(session, model, _body(row, rows))
             count()
-            return str(reply["choices"][0]["message"].get("content") or "")
+            return _content(reply)
 
         return tuple(await asyncio.gather(*map(ask, rows)))
 
     async with _session() as session:
         return Answers(*await asyncio.gather(ask_all(student), ask_all(teacher)))
+
+
+async def ask_one(rows: Sequence[Row], model: Served, concurrency: int = 8) -> tuple[str, ...]:
+    """Ask one model every row's request; returns its answers in their order, or raises `EvaluationFailed`."""
+    gate = asyncio.Semaphore(concurrency)
+
+    async def ask(row: Row) -> str:
+        async with gate:
+            return _content(await _post(session, model, _body(row, rows)))
+
+    async with _session() as session:
+        return tuple(await asyncio.gather(*map(ask, rows)))
 
 
 async def measure_speed(rows: Sequence[Row], student: Served, teacher: Served) -> Speed:
@@ -150,6 +208,10 @@ def student_prices(teacher: tuple[int, int], speed: Speed) -> tuple[tuple[int, i
         f"({speed.student[streams]:.0f} against {speed.teacher[streams]:.0f} tokens/s)"
     )
     return prices, basis
+
+
+def _content(reply: Mapping[str, Any]) -> str:
+    return str(reply["choices"][0]["message"].get("content") or "")
 
 
 def _body(row: Row, rows: Sequence[Row]) -> dict[str, Any]:

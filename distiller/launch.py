@@ -23,7 +23,7 @@ from typing import IO, Any
 
 import sqlalchemy as sa
 
-from distiller.gate import Rule
+from distiller.fixed_rules import Asked, as_training, check_attempts, evaluation_of, fixed_rule
 from distiller.snapshot import Frozen, verify
 from gateway.ledger import alerts, approvals, consents, registry, snapshots
 from gateway.ledger.database import Database
@@ -67,10 +67,11 @@ class Workshop:
     teacher_path: Path | None = None
 
 
-def train(workshop: Workshop, digest: str, name: str, recipe: Recipe, rule: Rule) -> Student:
+def train(workshop: Workshop, digest: str, name: str, recipe: Recipe, asked: Asked) -> Student:
     """Train a student from the snapshot whose hash begins with `digest`, and register it as `trained`.
 
-    Raises `Forbidden` without approval or consent, `Corrupt` for other bytes, `TrainingFailed` with the child's words.
+    Raises `Forbidden` without approval or consent, or where its evaluation rows are spent, `Corrupt` for other bytes,
+    `TrainingFailed` with the child's words.
     """
     settings, database = workshop.settings, workshop.database
     if not name or any(character in name for character in "@/ ") or name.startswith(".") or name == "auto":
@@ -80,10 +81,13 @@ def train(workshop: Workshop, digest: str, name: str, recipe: Recipe, rule: Rule
     students = settings.data_dir / "students"
     with _alone(students):
         with database.read() as connection:
-            snapshot, approval = _approved(connection, digest)
+            snapshot, approvers = _approved(connection, digest, settings.distiller.approvals)
             frozen = verify(Path(snapshot.path), snapshot.hash)
             check_rights(connection, frozen)
             _check_licence(settings, frozen)
+            rule = fixed_rule(connection, frozen.manifest, asked)
+            if recipe.trained:
+                check_attempts(connection, evaluation_of(frozen.manifest), rule)
             version = registry.next_version(connection, name)
         _sweep(students)
         target = students / f"{name}@{version}"
@@ -91,7 +95,8 @@ def train(workshop: Workshop, digest: str, name: str, recipe: Recipe, rule: Rule
         try:
             _run_child(workshop, frozen, stage, recipe, target.name)
             distance = _fit_distance(frozen, stage / ADEQUACY_FILE)
-            training = _summary(stage, recipe, rule, approval, distance)
+            fixed = as_training(rule, evaluation_of(frozen.manifest))
+            training = _summary(stage, recipe, approvers, distance) | fixed
             student = _student(settings, snapshot, frozen, name, version, target, training)
             return _register(workshop, frozen, student, stage, target)
         finally:
@@ -134,15 +139,17 @@ def teacher_folder(settings: Settings, name: str) -> Path:
     return settings.base_dir / model.serve.path
 
 
-def _approved(connection: sa.Connection, digest: str) -> tuple[Snapshot, approvals.Approval]:
+def _approved(connection: sa.Connection, digest: str, policy: int) -> tuple[Snapshot, str]:
+    """Return a snapshot with its approvers' names; `Forbidden` while they are fewer than it, or policy now, wants."""
     snapshot = snapshots.get(connection, digest)
-    approval = approvals.find(connection, snapshot.hash)
-    if approval is None:
+    given, needed = approvals.of(connection, snapshot.hash), max(policy, snapshot.needed)
+    if len(given) < needed:
+        has = f"has {len(given)} of {needed} approvals" if given else "is not approved"
         raise Forbidden(
-            f"snapshot {snapshot.hash[:12]} is not approved: somebody other than {snapshot.requested_by} approves "
+            f"snapshot {snapshot.hash[:12]} {has}: somebody other than {snapshot.requested_by} approves "
             f"it with `spiritsafe distill approve {snapshot.hash[:12]} --operator NAME`, or in the console"
         )
-    return snapshot, approval
+    return snapshot, " and ".join(approval.approver for approval in given)
 
 
 @contextmanager
@@ -237,9 +244,7 @@ def _fit_distance(frozen: Frozen, path: Path) -> Distance:
     return distance
 
 
-def _summary(
-    stage: Path, recipe: Recipe, rule: Rule, approval: approvals.Approval, distance: Distance
-) -> dict[str, Any]:
+def _summary(stage: Path, recipe: Recipe, approvers: str, distance: Distance) -> dict[str, Any]:
     """What the registry keeps of the training; the whole curve stays in `training.json` beside the weights."""
     written = json.loads((stage / "training.json").read_text())
     losses = [step["loss"] for step in written.get("curve", [])]
@@ -251,19 +256,9 @@ def _summary(
         "loss_first": losses[0] if losses else None,
         "loss_last": losses[-1] if losses else None,
         "weights_sha256": written.get("weights_sha256"),
-        "approved_by": approval.approver,
+        "approved_by": approvers,
         "adequacy_threshold": distance.threshold,
-        # The gate's rule, fixed before anybody has seen an answer of this student.
-        "gate_margin": rule.margin,
-        "gate_alpha": rule.alpha,
-        "gate_minimum_pairs": rule.minimum_pairs,
     }
-
-
-def rule_of(student: Student) -> Rule:
-    """Return the gate's rule that was fixed when the student was trained."""
-    training = student.training
-    return Rule(training["gate_margin"], training["gate_alpha"], training["gate_minimum_pairs"])
 
 
 def _student(

@@ -35,8 +35,8 @@ def publish(database: Database, reference: str, actor: str) -> Path:
 
 def _origin(connection: sa.Connection, student: Student) -> tuple[Frozen, str]:
     snapshot = snapshots.get(connection, student.snapshot)
-    approval = approvals.find(connection, snapshot.hash)
-    return verify(Path(snapshot.path), snapshot.hash), approval.approver if approval is not None else "nobody"
+    approvers = [approval.approver for approval in approvals.of(connection, snapshot.hash)]
+    return verify(Path(snapshot.path), snapshot.hash), " and ".join(approvers) or "nobody"
 
 
 def card(student: Student, frozen: Frozen, approver: str) -> str:

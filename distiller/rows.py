@@ -15,7 +15,11 @@ from gateway.ledger.identifiers import to_rfc3339
 
 @dataclass(frozen=True)
 class Row:
-    """One request and its answer. `request` is the chat.completions body without model and stream, `time` is UTC."""
+    """One request and its answer. `request` is the chat.completions body without model and stream, `time` is UTC.
+
+    `slices`: which protected slices it is in. `reason`: by what right it may train. `salt` is random and goes with the
+    row, so that from the digest, which stays, nobody can try out what an erased row may have said.
+    """
 
     id: str
     time: datetime
@@ -23,6 +27,9 @@ class Row:
     conversation: str
     request: dict[str, Any]
     answer: str
+    slices: tuple[str, ...] = ()
+    reason: str = ""
+    salt: str = ""
 
     @property
     def text(self) -> str:
@@ -31,7 +38,7 @@ class Row:
         return content_text(users[-1].get("content")) if users else ""
 
     def digest(self) -> str:
-        """Return the SHA-256 of the row's canonical JSON (sorted keys, no spaces, UTF-8)."""
+        """Return the SHA-256 of the row's canonical JSON (sorted keys, no spaces, UTF-8), its salt included."""
         fields = {**vars(self), "time": to_rfc3339(self.time)}
         return hashlib.sha256(canonical(fields)).hexdigest()
 

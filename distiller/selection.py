@@ -6,8 +6,9 @@ A task is one endpoint and prompt skeleton, those of an example request. A row o
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -18,7 +19,8 @@ import sqlalchemy as sa
 from distiller.deduplication import keep_first
 from distiller.rows import Row
 from distiller.scrubbing import Scrubber
-from gateway.ledger import alerts, consents
+from distiller.slices import slices_of
+from gateway.ledger import alerts, consents, opt_outs
 from gateway.ledger.consents import Consent
 from gateway.ledger.errors import InvalidValue, NotFound
 from gateway.ledger.fingerprint import task_skeleton
@@ -32,7 +34,7 @@ Record = Mapping[str, Any]
 ENDPOINT = "chat.completions"
 COLUMNS = [
     "id", "time", "origin", "account", "endpoint", "model", "model_role", "messages", "response", "tools",
-    "parameters", "status", "finish_reason", "store", "extra", "skeleton", "conversation",
+    "parameters", "status", "finish_reason", "store", "extra", "skeleton", "conversation", "metadata", "user",
 ]  # fmt: skip
 # What of the recorded parameters makes the same answer again; the rest (stream, n, logprobs) is about its delivery.
 REPEATED = (
@@ -54,11 +56,17 @@ class Task:
 
 @dataclass(frozen=True)
 class Rights:
-    """Who agreed to training, who is barred from it, and which teacher's answers the task takes."""
+    """Who agreed to training, who is barred from it, and which teacher's answers the task takes.
+
+    `opted_out`: accounts with those of their users who are not to be learnt from. `student_talks`: conversations in
+    which a student has answered.
+    """
 
     consents: Mapping[str, Consent]
     barred: frozenset[str]
     teacher: ModelSettings
+    opted_out: frozenset[tuple[str, str]] = frozenset()
+    student_talks: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -118,7 +126,13 @@ RULES = (
         "the account has an open or confirmed alert",
         lambda record, rights: record["account"] in rights.barred,
     ),
+    Rule("opted_out", "its end user opted out", lambda record, rights: _user(record) in rights.opted_out),
     Rule("not_the_teacher", "answered by a student or by another model", _answered_otherwise),
+    Rule(
+        "student_in_conversation",
+        "a student has answered in the conversation, so its words may be in the prompt",
+        lambda record, rights: _conversation(record) in rights.student_talks,
+    ),
     Rule(
         "licence",
         "the teacher's licence does not allow training on its answers",
@@ -136,9 +150,13 @@ RULES = (
     Rule("incomplete", "the record lacks a part of the request that shapes the answer", _incomplete),
 )
 WORDS = {rule.reason: rule.words for rule in RULES} | {
+    "over_cap": "its account has more rows than one may give",
     "duplicate": "the prompt repeats an earlier one",
-    "straddles": "the conversation goes on into a later split",
+    "contaminated": "it is nearly one of the evaluation rows",
+    "held_out": "its account is one that only the evaluation is about",
+    "straddles": "its conversation, or one nearly the same, goes on into a later split",
 }
+MOST_PER_ACCOUNT = 10_000
 
 
 def task_like(lake: Lake, settings: Settings, name: str, request_id: str) -> Task:
@@ -167,43 +185,87 @@ def task_like(lake: Lake, settings: Settings, name: str, request_id: str) -> Tas
 
 def rights_now(connection: sa.Connection, teacher: ModelSettings) -> Rights:
     """Read the rights as they stand in this transaction."""
-    return Rights(consents.in_force(connection), frozenset(alerts.barred_accounts(connection)), teacher)
+    barred = frozenset(alerts.barred_accounts(connection))
+    return Rights(consents.in_force(connection), barred, teacher, opt_outs.every(connection))
 
 
-def select(lake: Lake, task: Task, rights: Rights, since: datetime | None = None) -> Selection:
-    """Return the task's usable rows, scrubbed and without repeated prompts."""
+def select(
+    lake: Lake,
+    task: Task,
+    rights: Rights,
+    since: datetime | None = None,
+    slices: Sequence[str] = (),
+    most_per_account: int = MOST_PER_ACCOUNT,
+) -> Selection:
+    """Return the task's usable rows, scrubbed, without repeated prompts, at most so many of an account."""
     version = lake.version()
     wanted = (pc.field("endpoint") == task.endpoint) & (pc.field("skeleton") == task.skeleton)
     if since is not None:
         wanted = wanted & (pc.field("time") >= millisecond(since))
-    records = (from_row(row) for row in lake.read(columns=COLUMNS, filter=wanted).to_pylist())
-    kept, left_out = sift(records, rights)
+    records = [from_row(row) for row in lake.read(columns=COLUMNS, filter=wanted).to_pylist()]
+    talks = frozenset(_conversation(record) for record in records if record.get("model_role") == "student")
+    kept, left_out = sift(records, replace(rights, student_talks=talks), slices)
     scrubbed: Counter[str] = Counter()
     rows, repeated = keep_first([scrub(row, scrubbed) for row in kept])
     left_out["duplicate"] = repeated
+    rows, left_out["over_cap"] = capped(rows, most_per_account)
     counts = {reason: count for reason, count in left_out.items() if count}
     return Selection(tuple(rows), counts, dict(scrubbed), version)
 
 
-def sift(records: Iterable[Record], rights: Rights) -> tuple[list[Row], Counter[str]]:
+def sift(records: Iterable[Record], rights: Rights, slices: Sequence[str] = ()) -> tuple[list[Row], Counter[str]]:
     """Return the rows that nothing speaks against, oldest first, and how many each reason kept out."""
     rows: list[Row] = []
     left_out: Counter[str] = Counter()
     for record in records:
         rule = next((rule for rule in RULES if rule.applies(record, rights)), None)
         if rule is None:
-            rows.append(to_row(record))
+            rows.append(to_row(record, slices, _reason(record, rights)))
         else:
             left_out[rule.reason] += 1
     return sorted(rows, key=lambda row: (row.time, row.id)), left_out
 
 
-def to_row(record: Record) -> Row:
+def capped(rows: Sequence[Row], most: int) -> tuple[list[Row], int]:
+    """Return at most so many rows of each account, and how many were left out.
+
+    Which of an account's stay is drawn by the hash of their ids: neither its newest nor its oldest count for more.
+    """
+    drawn = sorted(rows, key=lambda row: hashlib.sha256(row.id.encode()).digest())
+    counts: Counter[str] = Counter()
+    kept = set()
+    for row in drawn:
+        counts[row.account] += 1
+        if counts[row.account] <= most:
+            kept.add(row.id)
+    return [row for row in rows if row.id in kept], len(rows) - len(kept)
+
+
+def _reason(record: Record, rights: Rights) -> str:
+    """Say by what right a row that no rule speaks against may train."""
+    consent = rights.consents[record["account"]]
+    licence = rights.teacher.licence or "licence not stated"
+    return (
+        f"consent {consent.id} to {consent.purpose}, version {consent.version}, of {consent.granted:%Y-%m-%d}; "
+        f"store: true; answered by {rights.teacher.name} ({licence}); {record['origin']}"
+    )
+
+
+def _user(record: Record) -> tuple[str, str]:
+    return record["account"], str(record.get("user") or "")
+
+
+def _conversation(record: Record) -> str:
+    return str((record.get("fingerprint") or {}).get("conversation") or record["id"])
+
+
+def to_row(record: Record, slices: Sequence[str] = (), reason: str = "") -> Row:
     """Return a record as a row; without a known conversation it is one of its own."""
-    conversation = (record.get("fingerprint") or {}).get("conversation") or record["id"]
+    conversation = _conversation(record)
     time = from_rfc3339(record["time"])
     answer = record["response"]["content"]
-    return Row(record["id"], time, record["account"], conversation, request_of(record), answer)
+    members = slices_of(record.get("metadata"), slices)
+    return Row(record["id"], time, record["account"], conversation, request_of(record), answer, members, reason)
 
 
 def request_of(record: Record) -> dict[str, Any]:

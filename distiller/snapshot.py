@@ -1,8 +1,8 @@
 """Frozen snapshots: a folder of Parquet files under the SHA-256 of the manifest that names every byte and row in them.
 
 `manifest.json` says what was selected, by which settings and code, on whose consent, and per split the file's SHA-256,
-each row's id and SHA-256, and their Merkle root (RFC 6962 § 2.1, over the rows' digests). A snapshot is written beside
-its place and renamed, its files are read-only, and `verify` re-hashes all of it before anything trains.
+each row's id and salted SHA-256, and their Merkle root (RFC 6962 § 2.1, over the rows' digests). A snapshot is written
+beside its place and renamed, its files are read-only, and `verify` re-hashes all of it before anything trains.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from gateway.ledger.durable import sync_path
 from gateway.ledger.errors import Corrupt, Forbidden
 from gateway.ledger.identifiers import to_rfc3339
 
-FORMAT = "spiritsafe.snapshot/1"
+FORMAT = "spiritsafe.snapshot/2"
 SCHEMA: pa.Schema = pa.schema(
     [
         ("id", pa.string()),
@@ -37,6 +38,9 @@ SCHEMA: pa.Schema = pa.schema(
         ("conversation", pa.string()),
         ("request", pa.string()),
         ("answer", pa.string()),
+        ("slices", pa.list_(pa.string())),
+        ("reason", pa.string()),
+        ("salt", pa.string()),
     ]
 )
 
@@ -51,7 +55,7 @@ class Frozen:
 
     @property
     def report(self) -> dict[str, Any]:
-        """Counts for people: `rows` per split, `left_out` by reason, rows per account, `scrubbed` by kind."""
+        """Counts: `rows` per split, `left_out` by reason, `accounts`, `scrubbed` by kind; `approvals` it needs."""
         report: dict[str, Any] = self.manifest["report"]
         return report
 
@@ -63,7 +67,11 @@ class Frozen:
 def freeze(
     directory: Path, task: Task, selection: Selection, splits: Splits, rights: Rights, settings: Mapping[str, Any]
 ) -> Frozen:
-    """Write the snapshot into `directory` under its hash; the same selection twice is the same snapshot."""
+    """Write the snapshot into `directory` under its hash; the same selection and salts twice are the same snapshot.
+
+    Rows without a salt get one.
+    """
+    splits = _salted(splits)
     building = directory / f".building.{os.getpid()}"
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
@@ -112,6 +120,15 @@ def read_manifest(path: Path, digest: str) -> dict[str, Any]:
     return manifest
 
 
+def _salted(splits: Splits) -> Splits:
+    train, calibration, gate = (tuple(map(_with_salt, rows)) for rows in splits.named().values())
+    return replace(splits, train=train, calibration=calibration, gate=gate)
+
+
+def _with_salt(row: Row) -> Row:
+    return row if row.salt else replace(row, salt=secrets.token_hex(16))
+
+
 def merkle_root(leaves: Sequence[str]) -> str:
     """Return the Merkle tree hash of hexadecimal leaves, with RFC 6962's prefixes for leaves and nodes."""
     return _tree([bytes.fromhex(leaf) for leaf in leaves]).hex()
@@ -136,6 +153,7 @@ def _manifest(
 ) -> dict[str, Any]:
     rows = [row for part in splits.named().values() for row in part]
     accounts = sorted({row.account for row in rows})
+    cut = {"straddles": splits.straddling, "held_out": splits.held_out}
     teacher = task.teacher
     return {
         "format": FORMAT,
@@ -151,9 +169,10 @@ def _manifest(
         "splits": {name: _split(name, part, files[name]) for name, part in splits.named().items()},
         "report": {
             "rows": {name: len(part) for name, part in splits.named().items()},
-            "left_out": selection.left_out | ({"straddles": splits.straddling} if splits.straddling else {}),
+            "left_out": selection.left_out | {reason: count for reason, count in cut.items() if count},
             "accounts": {account: sum(row.account == account for row in rows) for account in accounts},
             "scrubbed": selection.scrubbed,
+            "approvals": settings.get("approvals", 1),
         },
     }
 
@@ -183,9 +202,7 @@ def _code_digest() -> str:
 
 
 def _write(path: Path, rows: Sequence[Row]) -> str:
-    columns = {
-        name: [getattr(row, name) for row in rows] for name in ("id", "time", "account", "conversation", "answer")
-    }
+    columns = {name: [getattr(row, name) for row in rows] for name in SCHEMA.names}
     columns["request"] = [canonical(row.request).decode() for row in rows]
     pq.write_table(pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA), path)
     return _file_digest(path)
@@ -193,7 +210,8 @@ def _write(path: Path, rows: Sequence[Row]) -> str:
 
 def _read(path: Path) -> list[Row]:
     table = pq.read_table(path, schema=SCHEMA)
-    return [Row(**{**row, "request": json.loads(row["request"])}) for row in table.to_pylist()]
+    rows = table.to_pylist()
+    return [Row(**{**row, "request": json.loads(row["request"]), "slices": tuple(row["slices"])}) for row in rows]
 
 
 def _settle(building: Path, place: Path) -> None:

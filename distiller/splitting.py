@@ -1,13 +1,13 @@
-"""Rows into train, calibration and gate: by conversation, then forward in time.
+"""Rows into train, calibration and gate: by conversation and likeness, then forward in time.
 
-The newest conversations are the gate's, those before them the calibration's, the oldest train. No conversation is in
-two splits, and every row of a split is older than every row of the next: a row of an old conversation that is as new as
-the next split's first is left out.
+The newest conversations are the gate's, unless its rows were frozen earlier; those before them are the calibration's,
+the oldest train. No conversation is in two splits, nor are texts that say nearly the same, and every row of a split is
+older than every row of the next: a row of an old conversation that is as new as the next split's first is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -28,34 +28,53 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Splits:
-    """The three parts, each oldest first, and how many rows were left out because their conversation straddles."""
+    """The three parts, each oldest first; rows left out as their group straddles, or their account is held out."""
 
     train: tuple[Row, ...]
     calibration: tuple[Row, ...]
     gate: tuple[Row, ...]
     straddling: int
+    held_out: int = 0
 
     def named(self) -> dict[str, tuple[Row, ...]]:
         """Return the parts by name, in time's order."""
         return {"train": self.train, "calibration": self.calibration, "gate": self.gate}
 
 
-def split(rows: Sequence[Row], sizes: Sizes) -> Splits:
-    """Cut the rows; `InvalidValue` with the remedy when there are too few."""
-    conversations = _conversations(rows)
-    gate, begin = _newest(conversations, sizes.gate, None)
+def split(
+    rows: Sequence[Row],
+    sizes: Sizes,
+    together: Mapping[str, str] | None = None,
+    evaluation: Sequence[Row] = (),
+    held: Set[str] = frozenset(),
+) -> Splits:
+    """Cut the rows; `InvalidValue` with the remedy when there are too few.
+
+    `together` names, by row id, groups that stay in one split (else conversations do). `evaluation`: the gate's rows,
+    where they were frozen earlier and are none of `rows`. `held`: accounts that only the gate is about.
+    """
+    names = together or {row.id: row.conversation for row in rows}
+    theirs, others = ([row for row in rows if (row.account in held) is is_held] for is_held in (True, False))
+    conversations = _grouped(others, names)
+    gate, begin = tuple(evaluation), min((row.time for row in evaluation), default=None)
+    if not evaluation:
+        gate, begin = _newest(_grouped(theirs, names) if held else conversations, sizes.gate, None)
+    asked = {names[row.id] for row in gate if row.id in names}
+    conversations = [talk for talk in conversations if names[talk[0].id] not in asked]
     calibration, begin_calibration = _newest(conversations, sizes.calibration, begin)
     train, _ = _newest(conversations, len(rows), begin_calibration)
     if len(train) < sizes.least_train or len(calibration) < sizes.calibration or len(gate) < sizes.gate:
         raise InvalidValue(_too_few(len(rows), sizes))
-    return Splits(train, calibration, gate, len(rows) - len(train) - len(calibration) - len(gate))
+    spare = len(theirs) - (len(gate) if held and not evaluation else 0)
+    learnt = len(train) + len(calibration) + (0 if held or evaluation else len(gate))
+    return Splits(train, calibration, gate, len(others) - learnt, spare)
 
 
-def _conversations(rows: Sequence[Row]) -> list[list[Row]]:
-    """Conversations by the time of their first row, each oldest row first; the list is used up from its end."""
+def _grouped(rows: Sequence[Row], together: Mapping[str, str]) -> list[list[Row]]:
+    """Groups by the time of their first row, each oldest row first; the list is used up from its end."""
     grouped: dict[str, list[Row]] = {}
     for row in sorted(rows, key=lambda row: (row.time, row.id)):
-        grouped.setdefault(row.conversation, []).append(row)
+        grouped.setdefault(together[row.id], []).append(row)
     return list(grouped.values())
 
 

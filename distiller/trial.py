@@ -9,10 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distiller.evaluation import STREAMS, Answers, Served, Show, Speed, ask_both, measure_speed, right, student_prices
+from distiller.evaluation import (
+    STREAMS,
+    Answers,
+    Served,
+    Show,
+    Speed,
+    ask_both,
+    measure_speed,
+    right,
+    scores,
+    student_prices,
+)
+from distiller.fixed_rules import check_attempts, evaluation_tested, is_candidate, looks, rule_of
 from distiller.gate import Rule, decide
-from distiller.launch import rule_of
 from distiller.rows import Row
+from distiller.slices import decide_slices
 from distiller.snapshot import verify
 from gateway.ledger import registry, snapshots
 from gateway.ledger.database import Database
@@ -24,6 +36,10 @@ from gateway.settings import ModelSettings, Settings
 CORRECTNESS = "correctness against known answers"
 AGREEMENT = "agreement with the teacher's logged answers, for want of known ones"
 EXAMPLES = 20
+
+
+class TooFewPairs(InvalidValue):
+    """The known answers are too few for a verdict; nothing was asked, and nothing spent."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +64,11 @@ class Demand:
 
 
 def evaluate(around: Surroundings, reference: str, answers: Mapping[str, str] | None, demand: Demand) -> Student:
-    """Ask, compare, decide and write the verdict; returns the student as `candidate` or `refused`."""
+    """Ask, compare, decide and write the verdict; returns the student as `candidate` or `refused`.
+
+    It stays `trained` where there was no verdict. Raises `TooFewPairs`, before anybody is asked, where the known
+    answers are too few to be worth a test; `Forbidden` where the evaluation rows are spent.
+    """
     with around.database.read() as connection:
         student = registry.get(connection, reference)
         snapshot = snapshots.get(connection, student.snapshot)
@@ -56,6 +76,10 @@ def evaluate(around: Surroundings, reference: str, answers: Mapping[str, str] | 
         raise Forbidden(f"{student.reference} is {student.state}: the gate decides once, train a new version instead")
     rule = _rule(student, demand)
     rows, known = _questions(verify(Path(snapshot.path), snapshot.hash).rows("gate"), answers)
+    _check_enough(student, rule, len(rows))
+    if is_candidate(student):
+        with around.database.read() as connection:
+            check_attempts(connection, evaluation_tested(student), rule)
     teacher = _teacher(around.settings, student)
     served = Served(_wait_for_url(around, student), student.reference), Served(teacher.urls[0], teacher.name)
     around.say(f"Asking {student.reference} and {teacher.name} {len(rows)} held-out requests each.")
@@ -63,10 +87,33 @@ def evaluate(around: Surroundings, reference: str, answers: Mapping[str, str] | 
     around.say(f"Measuring the speed of both at {' and '.join(map(str, STREAMS))} streams.")
     speed = asyncio.run(measure_speed(rows, *served))
     report = _report(rows, known, given, rule, AGREEMENT if answers is None else CORRECTNESS) | _speed_report(speed)
-    prices, basis = student_prices(teacher.nano_prices, speed)
+    report["looks"] = looks(student) + 1
+    return _record(around, student, report, student_prices(teacher.nano_prices, speed))
+
+
+def _record(
+    around: Surroundings, student: Student, report: dict[str, Any], prices: tuple[tuple[int, int], str]
+) -> Student:
+    if report["passed"] and not is_candidate(student):
+        report |= {
+            "passed": False,
+            "verdict": f"refused: a baseline is measured, never a candidate ({report['verdict']})",
+        }
     with around.database.write() as connection:
-        return registry.record_gate(
-            connection, student.reference, bool(report["passed"]), report, prices, basis, around.actor
+        if report["outcome"] == "no verdict":
+            return registry.record_undecided(connection, student.reference, report, around.actor)
+        passed = bool(report["passed"])
+        return registry.record_gate(connection, student.reference, passed, report, *prices, around.actor)
+
+
+def _check_enough(student: Student, rule: Rule, pairs: int) -> None:
+    earlier = (student.gate or {}).get("pairs", 0)
+    missing = max(rule.planned_pairs - pairs, earlier + 1 - pairs)
+    if missing > 0:
+        raise TooFewPairs(
+            f"no verdict: {pairs} pairs are too few, {missing:,} more are missing ({rule.words_of_planning()}). Nobody "
+            "was asked and nothing is spent: give answers for more of the gate rows, or select a snapshot with more of "
+            "them (--gate-rows)"
         )
 
 
@@ -122,13 +169,21 @@ def _wait_for_url(around: Surroundings, student: Student) -> str:
 
 
 def _report(rows: Sequence[Row], known: Sequence[str], given: Answers, rule: Rule, measure: str) -> dict[str, Any]:
-    student, teacher = right(given.student, known), right(given.teacher, known)
-    worse = [row.id for row, own, other in zip(rows, student, teacher, strict=True) if other and not own]
-    return decide(student, teacher, rule).as_row() | {
-        "measure": measure,
-        "evaluated": to_rfc3339(now()),
-        "got_worse": worse[:EXAMPLES],
-    }
+    student, teacher = scores(given.student, known, rule.metric), scores(given.teacher, known, rule.metric)
+    worse = [row.id for row, own, other in zip(rows, student, teacher, strict=True) if other > own]
+    talks = [row.conversation for row in rows]
+    slices = decide_slices(rule, [row.slices for row in rows], student, teacher, talks)
+    return (
+        decide(student, teacher, rule, talks).as_row()
+        | {
+            "slices": [verdict.as_row() for verdict in slices],
+            "agreement": sum(right(given.student, given.teacher))
+            / len(rows),  # what a rollout's live pairs are held to
+            "measure": measure,
+            "evaluated": to_rfc3339(now()),
+            "got_worse": worse[:EXAMPLES],
+        }
+    )
 
 
 def _speed_report(speed: Speed) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import random
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, Protocol
@@ -12,6 +13,7 @@ from gateway.capabilities import Capabilities, Needs, capabilities_of, needs_of
 from gateway.errors import ModelNotFound
 from gateway.fleet.pools import Fleet, Pool
 from gateway.ledger.registry import Student
+from gateway.ledger.rollouts import share_of
 from gateway.protocol.exchange import Prices, Route
 from gateway.protocol.preferences import Preferences
 from gateway.protocol.requests import InferenceRequest
@@ -31,14 +33,29 @@ Reason = Literal[
     "policy",
     "stakes",
     "quality_floor",
+    "protected",
+    "rollout",
 ]
 # How near a student came to answering; the nearest one's reason is the reason for the teacher.
-_NEARNESS: tuple[Reason, ...] = ("no_student", "not_task", "unfit", "quality_floor", "too_far", "unhealthy")
+_NEARNESS: tuple[Reason, ...] = (
+    "no_student",
+    "not_task",
+    "unfit",
+    "quality_floor",
+    "protected",
+    "too_far",
+    "unhealthy",
+    "rollout",
+)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model that may answer. `teacher_prices`: what its teacher costs; `lower_bound`: the gate's, on correctness."""
+    """A model that may answer. `teacher_prices`: what its teacher costs; `lower_bound`: the gate's, on correctness.
+
+    `protected`: the pairs of metadata whose requests stay with the teacher, because the gate has not proven them.
+    `share`: of what it is adequate for, how much it answers; less than all while it is being rolled out.
+    """
 
     name: str
     role: Literal["teacher", "student"]
@@ -49,6 +66,8 @@ class Candidate:
     student: Student | None = None
     adequacy: Adequacy | None = None
     lower_bound: float | None = None
+    protected: frozenset[tuple[str, str]] = frozenset()
+    share: float = 1.0
 
     @property
     def price(self) -> int:
@@ -88,7 +107,7 @@ class RouteDecision:
 
 
 class Router(Protocol):
-    """The seam: one method. `candidates` are the teacher and every promoted student."""
+    """The seam: one method. `candidates` are the teacher and every student that is promoted or being rolled out."""
 
     def choose(self, request: RouteRequest, candidates: Sequence[Candidate]) -> RouteDecision:
         """Choose the candidate that answers an `auto` request; never fails while there is a teacher."""
@@ -96,7 +115,10 @@ class Router(Protocol):
 
 
 class CheapestRouter:
-    """The cheapest candidate that is adequate; the teacher always is."""
+    """The cheapest candidate that is adequate; the teacher always is. `draw`: in [0, 1), whom a rollout concerns."""
+
+    def __init__(self, draw: Callable[[], float] = random.random) -> None:
+        self._draw = draw
 
     def choose(self, request: RouteRequest, candidates: Sequence[Candidate]) -> RouteDecision:
         """Take the cheapest student that is adequate and up, else the teacher with the nearest one's reason."""
@@ -114,13 +136,24 @@ class CheapestRouter:
         if request.preferences.high_stakes:
             return RouteDecision(teacher, "stakes")
         judged = [_judge(request, candidate, needs) for candidate in students]
-        adequate = [decision for decision in judged if decision.reason == "adequate"]
+        adequate = self._concerned([decision for decision in judged if decision.reason == "adequate"])
         if adequate:
             best = min(adequate, key=lambda decision: decision.candidate.price)
             cheaper = best.candidate.price <= teacher.price
             return best if cheaper else RouteDecision(teacher, "adequate", best.task, best.adequacy)
         nearest = max(judged, key=lambda decision: _NEARNESS.index(decision.reason))
         return RouteDecision(teacher, nearest.reason, nearest.task, nearest.adequacy)
+
+    def _concerned(self, adequate: list[RouteDecision]) -> list[RouteDecision]:
+        """Leave those that are being rolled out only their share; what is drawn for one of them, nobody else gets."""
+        staged = [decision for decision in adequate if decision.candidate.share < 1]
+        if not staged:
+            return adequate
+        drawn = self._draw()
+        chosen = [decision for decision in staged if drawn < decision.candidate.share]
+        for decision in staged:
+            decision.reason = "adequate" if decision in chosen else "rollout"
+        return chosen or [decision for decision in adequate if decision not in staged]
 
     def _diverted(
         self, request: RouteRequest, students: Sequence[Candidate], teacher: Candidate, needs: Needs
@@ -150,11 +183,18 @@ def _judge(request: RouteRequest, candidate: Candidate, needs: Needs) -> RouteDe
         return RouteDecision(candidate, "unfit")
     if floor is not None and (candidate.lower_bound is None or candidate.lower_bound < floor):
         return RouteDecision(candidate, "quality_floor")
+    if candidate.protected and _is_protected(request.request, candidate.protected):
+        return RouteDecision(candidate, "protected")
     distance = rule.distance_of(request.request)
     if not rule.is_near(distance):
         return RouteDecision(candidate, "too_far", None, distance)
     task = candidate.student.task if candidate.student else None
     return RouteDecision(candidate, "adequate" if candidate.pool.ready else "unhealthy", task, distance)
+
+
+def _is_protected(request: InferenceRequest, protected: frozenset[tuple[str, str]]) -> bool:
+    metadata = request.subject.get("metadata")
+    return isinstance(metadata, dict) and not protected.isdisjoint(metadata.items())
 
 
 @dataclass(frozen=True)
@@ -166,18 +206,22 @@ class Catalogue:
     teacher: Candidate
 
     def automatic(self, models: Models = None, *, diverted: bool = False) -> list[Candidate]:
-        """Return the candidates of `auto` among the key's `models`: promoted students, the teacher, and other teachers.
+        """Return the candidates of `auto` among the key's `models`: students, the teacher, and other teachers.
 
-        `ModelNotFound` where the teacher is not among them, because `auto` promises an answer and falls back to it. A
-        diversion reaches every student: a scope is no way around it.
+        Students are those that are promoted or have a share of a rollout. `ModelNotFound` where the teacher is not
+        among them, because `auto` promises an answer and falls back to it. A diversion reaches every promoted student:
+        a scope is no way around it.
         """
         if not self.has_automatic(models):
             raise ModelNotFound(AUTO)
-        promoted = self._promoted(None if diverted else models)
+        # A rollout has its share of what asked for a model, and nothing of what policy diverts.
+        students = (
+            self._promoted(None) if diverted else [c for c in self.students if _answers(c) and in_scope(c, models)]
+        )
         others = [
             c for c in self.base.values() if c.role == "teacher" and c is not self.teacher and in_scope(c, models)
         ]
-        return [*promoted, self.teacher, *others]
+        return [*students, self.teacher, *others]
 
     def in_place_of(self, candidate: Candidate) -> list[Candidate]:
         """Return the candidates of a request that named a teacher and is diverted: every student, and that teacher."""
@@ -246,15 +290,30 @@ def _student_candidate(student: Student, settings: Settings, fleet: Fleet, files
     pool = fleet.pool(student.reference, [student.url] if student.url else [])
     found = (student.gate or {}).get("lower_bound")
     bound = found if isinstance(found, (int, float)) else None
-    rule = files.of(student) if student.state == "promoted" else None
+    share = share_of(student)
+    rule = files.of(student) if share > 0 else None
     # Its task's tools and format are part of the skeleton, so they are what it has learnt.
     able = Capabilities(student.context_length)
-    return Candidate(student.reference, "student", pool, prices, teacher, able, student, rule, bound)
+    return Candidate(
+        student.reference, "student", pool, prices, teacher, able, student, rule, bound, _protected(student), share
+    )
+
+
+def _protected(student: Student) -> frozenset[tuple[str, str]]:
+    """Return the slices, `KEY=VALUE` each, that the gate left with the teacher."""
+    slices = (student.gate or {}).get("slices", ())
+    pairs = (entry["slice"].partition("=") for entry in slices if entry["stays_with_teacher"])
+    return frozenset((key, value) for key, _, value in pairs)
 
 
 def in_scope(candidate: Candidate, models: Models) -> bool:
     """Is the candidate, by its own name or as a version of a student, among the models of a key?"""
     return models is None or any(name in models for name in _names(candidate))
+
+
+def _answers(candidate: Candidate) -> bool:
+    """Is a student promoted, or has its rollout come to a share?"""
+    return candidate.student is not None and share_of(candidate.student) > 0
 
 
 def _state(candidate: Candidate) -> str | None:

@@ -1,8 +1,8 @@
 """The only reader of the environment and of `spiritsafe.toml`: validated once, frozen afterwards.
 
 Every section is a frozen dataclass here, and its fields are the file's keys. `SPIRITSAFE_DATA_DIR` overrides
-`data_dir`; `SPIRITSAFE_SECTION__KEY` (such as `SPIRITSAFE_GATEWAY__PORT`) overrides a key of a section. An error names
-the file, the line and the remedy. Relative paths start at the folder of the file.
+`data_dir`, `SPIRITSAFE_LAKE` `lake`; `SPIRITSAFE_SECTION__KEY` (such as `SPIRITSAFE_GATEWAY__PORT`) overrides a key of
+a section. An error names the file, the line and the remedy. Relative paths start at the folder of the file.
 """
 
 from __future__ import annotations
@@ -158,7 +158,26 @@ class SpoolSettings:
     group_commit_ms: int = 50  # the window; a killed process loses nothing in either mode
     segment_bytes: int = 64 * 1024 * 1024
     ingest_interval_s: float = 1.0
+    decoders: int = 2  # processes that decode a backlog beside the ingester; 0: it does all itself
     budget_bytes: int = 0  # of spool and lake; then gateway.on_spool_failure decides; 0: no bound
+
+
+@dataclass(frozen=True)
+class S3Settings:
+    """`[s3]`: how to reach the bucket that `lake` names; what is empty is taken from AWS's own environment."""
+
+    endpoint: str = ""  # of a store other than AWS's, such as http://minio:9000
+    region: str = ""
+    access_key_env: str = ""  # the environment variable with the key's id
+    secret_key_env: str = ""  # and the one with its secret
+    timeout_s: float = 30.0  # for one answer
+
+    def keys(self) -> tuple[str, str] | None:
+        """Return the key's id and secret where the file names variables for them."""
+        if not self.access_key_env:
+            return None
+        setting = "s3.access_key_env and s3.secret_key_env name"
+        return read_secret(self.access_key_env, setting=setting), read_secret(self.secret_key_env, setting=setting)
 
 
 @dataclass(frozen=True)
@@ -214,10 +233,15 @@ class VllmSettings:
 
 @dataclass(frozen=True)
 class DistillerSettings:
-    """`[distiller]`: training happens in its own environment."""
+    """`[distiller]`: training happens in its own environment. `approvals`: how many persons must approve a snapshot.
+
+    `withdrawn_days`: how long a student may answer that learnt from rows which were withdrawn or erased since.
+    """
 
     python: str = ".venv-distiller/bin/python"
     threads: int = 2
+    approvals: int = 1
+    withdrawn_days: int = 30
 
 
 @dataclass(frozen=True)
@@ -231,6 +255,8 @@ class Settings:
     limits: LimitsSettings = field(default_factory=LimitsSettings)
     operator: OperatorSettings = field(default_factory=OperatorSettings)
     spool: SpoolSettings = field(default_factory=SpoolSettings)
+    lake: str = ""  # s3://BUCKET/PREFIX; empty: a folder in data_dir
+    s3: S3Settings = field(default_factory=S3Settings)
     record: RecordSettings = field(default_factory=RecordSettings)
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     detector: DetectorSettings = field(default_factory=DetectorSettings)
@@ -279,11 +305,13 @@ def load_settings(path: Path | None = None, environment: Mapping[str, str] | Non
     return _parse(text, file.resolve(), environment)
 
 
-def read_secret(name: str, environment: Mapping[str, str] | None = None) -> str:
+def read_secret(
+    name: str, environment: Mapping[str, str] | None = None, setting: str = "models.api_key_env names"
+) -> str:
     """Return a secret from the environment, where alone it belongs; `SettingsError` when it is not there."""
     value = (os.environ if environment is None else environment).get(name, "")
     if not value:
-        raise SettingsError(f"models.api_key_env names {name}, which is not set: export it where the gateway starts")
+        raise SettingsError(f"{setting} {name}, which is not set: export it where the gateway starts")
     return value
 
 
@@ -346,6 +374,8 @@ def _apply_environment(document: dict[str, Any], overrides: Mapping[str, str]) -
         document["data_dir"] = overrides["SPIRITSAFE_DATA_DIR"]
     if "SPIRITSAFE_DATABASE" in overrides:
         document["database"] = overrides["SPIRITSAFE_DATABASE"]
+    if "SPIRITSAFE_LAKE" in overrides:
+        document["lake"] = overrides["SPIRITSAFE_LAKE"]
     for name, value in overrides.items():
         section, separator, key = name.removeprefix("SPIRITSAFE_").lower().partition("__")
         if not separator:
@@ -467,10 +497,23 @@ def _check_backends(model: ModelSettings, section: str, place: _Place) -> None:
         seen.add(name)
 
 
+def _check_lake(settings: Settings, place: _Place) -> None:
+    if settings.lake and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/[^/\s?#]+)*/?", settings.lake):
+        # Not quoted: somebody may have written a key into it.
+        raise place.error("", "lake", "is no address: write s3://BUCKET/PREFIX, or leave it out")
+    if settings.s3.endpoint and not re.fullmatch(r"https?://[^/\s@]+/?", settings.s3.endpoint):
+        raise place.error("s3", "endpoint", "is no address: write https://HOST, without keys")
+    if bool(settings.s3.access_key_env) != bool(settings.s3.secret_key_env):
+        raise place.error("s3", "access_key_env", "and secret_key_env belong together: name both, or neither")
+    if settings.s3.timeout_s <= 0:
+        raise place.error("s3", "timeout_s", f"is {settings.s3.timeout_s:g}; it must be above 0")
+
+
 def _check_ranges(settings: Settings, place: _Place) -> None:
     if settings.database and not re.match(r"sqlite:///|postgresql\+psycopg://", settings.database):
         # Not quoted: an address may hold a password.
         raise place.error("", "database", "is no address: write postgresql+psycopg://USER@HOST/NAME, or leave it out")
+    _check_lake(settings, place)
     for section, item in (("gateway", settings.gateway), ("operator", settings.operator)):
         if not 0 <= item.port <= 65535:
             raise place.error(section, "port", f"is {item.port}; a port is between 1 and 65535 (0: any free one)")
@@ -488,6 +531,10 @@ def _check_ranges(settings: Settings, place: _Place) -> None:
         raise place.error(
             "gateway", "workers", f"is {settings.gateway.workers}; at most {MOST_WORKERS} share a machine"
         )
+    if settings.distiller.approvals < 1:
+        raise place.error("distiller", "approvals", "is below 1; somebody other than the requester always approves")
+    if settings.distiller.withdrawn_days < 0:
+        raise place.error("distiller", "withdrawn_days", "is below 0; 0 retires students with the next maintenance")
     bounds = [("gateway", settings.gateway.max_in_flight)]
     bounds += [(f"models#{number}", model.max_in_flight) for number, model in enumerate(settings.models, 1)]
     for section, bound in bounds:

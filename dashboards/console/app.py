@@ -52,7 +52,7 @@ def create_console(settings: Settings, database: Database) -> FastAPI:
     console.state.console = Console(
         settings=settings,
         database=database,
-        traffic=Traffic(Lake(settings.data_dir / "lake" / "traffic")),
+        traffic=Traffic(Lake.of(settings)),
         sessions=sessions,
         by_name=Throttle(limit=5),
         by_address=Throttle(limit=20),

@@ -10,6 +10,7 @@ from typing import Any
 SHOWN = frozenset(
     (
         "passed",
+        "outcome",
         "verdict",
         "method",
         "margin",
@@ -26,6 +27,8 @@ SHOWN = frozenset(
         "difference_lower_bound",
         "lower_bound",
         "mcnemar_p",
+        "missing",
+        "slices",
     )
 )
 
@@ -94,6 +97,7 @@ def read(gate: Mapping[str, Any] | None) -> GateReport | None:
         speeds=tuple(_speeds(gate)),
         others=tuple(
             _plain({name: value for name, value in gate.items() if name not in SHOWN and not SPEED.match(name)})
+            + [(f"slice {entry['slice']}", entry["verdict"]) for entry in gate.get("slices", ())]
         ),
     )
 

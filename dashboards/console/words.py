@@ -171,7 +171,10 @@ DEEDS = {
     "student.promote": "promoted it",
     "student.refused": "recorded that the gate refused it",
     "student.register": "registered it",
-    "student.retire": "retired it for another",
+    "student.retire": "retired it",
+    "student.stage": "began the next stage of its rollout",
+    "student.stop_rollout": "ended its rollout",
+    "student.undecided": "recorded that the gate had too few pairs for a verdict",
     "student.rollback": "rolled it back",
     "account.contract": "noted what its contract allows",
     "account.erase": "asked for an erasure",
@@ -185,6 +188,8 @@ DEEDS = {
     "account.withdrawn": "took withdrawn rows out of snapshots",
     "use.declare": "granted a declared use",
     "use.revoke": "revoked a declared use",
+    "user.opt_in": "let an end user back into training",
+    "user.opt_out": "took an end user out of training",
 }
 
 
@@ -202,8 +207,13 @@ LEFT_OUT = {
     "other_shape": "tools, reasoning or several choices",
     "empty": "the answer is empty",
     "incomplete": "a part of the request was not kept",
+    "opted_out": "its end user opted out",
+    "student_in_conversation": "a student has answered in its conversation",
     "duplicate": "repeats an earlier prompt",
-    "straddles": "its conversation goes on into a later split",
+    "over_cap": "its account has more rows than one may give",
+    "contaminated": "nearly one of the evaluation rows",
+    "held_out": "its account is one that only the evaluation is about",
+    "straddles": "it, or one nearly the same, goes on into a later split",
 }
 
 

@@ -25,6 +25,7 @@ from gateway.ledger.fingerprint import complete_all
 from gateway.ledger.importing import BATCH_ROWS
 from gateway.ledger.lake import Lake
 from gateway.ledger.traffic import to_table
+from gateway.settings import Settings
 
 BLOCK_REQUESTS = 40_000
 MINIMUM_REQUESTS = 30  # below it an account is abstained on, whoever judges
@@ -92,7 +93,7 @@ def bring_in(
     `watch` sees every history as it is made. The records go in whole batches by the import's own steps (fingerprints,
     columns, commit), without the way through JSON and back; a test holds that the lake is the one of an import.
     """
-    lake = Lake(folder / "lake" / "traffic")
+    lake = Lake.of(Settings(data_dir=folder))
     truth: dict[str, npt.NDArray[np.bool_]] = {}
     batch: list[Record] = []
     for number, plan in enumerate(plans):
@@ -115,7 +116,7 @@ def read_back(
     progress: Progress,
 ) -> list[Reading]:
     """Read every account from the lake and let each contender keep what it needs."""
-    lake = Lake(folder / "lake" / "traffic")
+    lake = Lake.of(Settings(data_dir=folder))
     readings: list[Reading] = []
     for block in _blocks(plans, truth):
         account = pc.field("account")

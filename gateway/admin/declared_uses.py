@@ -18,7 +18,7 @@ def list_uses(house: House, account: str | None = None) -> list[UseRow]:
     with house.database.read() as connection:
         by_account = declared_uses.every(connection)
     found = [use for name in sorted(by_account) if account in (name, None) for use in by_account[name]]
-    used = declared_usage.of_uses(Lake(house.settings.data_dir / "lake" / "traffic"), found)
+    used = declared_usage.of_uses(Lake.of(house.settings), found)
     return [UseRow.model_validate(use).model_copy(update=vars(used[use.id])) for use in found]
 
 

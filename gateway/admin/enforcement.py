@@ -48,7 +48,7 @@ def take_measure(body: NewMeasure, house: House, actor: Actor) -> MeasureTaken:
 @router.post("/estimate")
 def estimate_measure(body: PlannedStep, house: House) -> EstimateShown:
     """Say what a step would have done to last week's requests; nothing is done."""
-    lake = Lake(house.settings.data_dir / "lake" / "traffic")
+    lake = Lake.of(house.settings)
     with house.database.read() as connection:
         names = _named(connection, body)
         found = dry_runs.of_step(connection, lake, names, _step(body, body.action))

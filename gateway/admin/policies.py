@@ -45,7 +45,7 @@ def create_policy(body: NewPolicy, house: House, actor: Actor) -> PolicyRow:
 @router.get("/{name}/run")
 def run_policy(name: str, house: House, days: Annotated[int, Query(ge=1, le=400)] = 14) -> list[PolicyHit]:
     """Play a policy over the alerts of past days: whom it would have hit. Nothing is done."""
-    lake = Lake(house.settings.data_dir / "lake" / "traffic")
+    lake = Lake.of(house.settings)
     with house.database.read() as connection:
         hits = dry_runs.of_policy(connection, lake, policies.get(connection, name), now() - timedelta(days=days))
     return [PolicyHit.model_validate(hit.row()) for hit in hits]

@@ -33,7 +33,7 @@ def show_usage(house: House, origin: Origin | None = None, account: str | None =
         chosen &= pc.field("origin") == origin
     if account is not None:
         chosen &= pc.field("account") == account
-    table = Lake(house.settings.data_dir / "lake" / "traffic").read(columns=COLUMNS, filter=chosen)
+    table = Lake.of(house.settings).read(columns=COLUMNS, filter=chosen)
     return [UsageRow.model_validate(row) for row in add_up(table)]
 
 

@@ -11,7 +11,7 @@ from gateway.command import Context, standard_options
 from gateway.commands.declared_uses import contract, declare, revoke_use, uses
 from gateway.commands.erase import surroundings
 from gateway.ledger import accounts as ledger
-from gateway.ledger import consents, enforcement, erasing, holds
+from gateway.ledger import consents, enforcement, erasing, holds, opt_outs
 from gateway.ledger import retention as ledger_retention
 from gateway.ledger.importing import import_accounts
 
@@ -78,6 +78,21 @@ def withdraw(context: Context, name: str) -> None:
     """
     done = erasing.withdraw(surroundings(context, 0.0), name, context.actor)
     context.emit_one(done.receipt or {})
+
+
+@accounts.command("opt-out")
+@click.argument("name")
+@click.option("--user", required=True, help="The end user, as NAME's requests say it in their field `user`.")
+@click.option("--lift", is_flag=True, help="Let the end user back in.")
+@standard_options
+def opt_out(context: Context, name: str, user: str, lift: bool) -> None:
+    """Leave one of NAME's end users out of training; snapshots that exist keep their rows until they are made anew."""
+    with context.database.write() as connection:
+        if lift:
+            opt_outs.lift(connection, name, user, context.actor)
+        else:
+            opt_outs.put(connection, name, user, context.actor)
+    context.emit_one({"account": name, "user": user, "opted_out": not lift})
 
 
 @accounts.command()

@@ -41,7 +41,7 @@ def uses(context: Context, account: str | None) -> None:
             accounts.get(connection, account)
         by_account = ledger.every(connection)
     found = [use for name in sorted(by_account) if account in (name, None) for use in by_account[name]]
-    used = declared_usage.of_uses(Lake(context.settings.data_dir / "lake" / "traffic"), found)
+    used = declared_usage.of_uses(Lake.of(context.settings), found)
     moment = now()
     rows = [{**vars(use), **vars(used[use.id]), "state": "holds" if use.holds(moment) else "ended"} for use in found]
     context.emit(rows, COLUMNS)

@@ -105,7 +105,7 @@ def _list(context: Context) -> None:
 
 
 def _dry_run(context: Context, names: Sequence[str], step: measures.Step) -> None:
-    lake = Lake(context.settings.data_dir / "lake" / "traffic")
+    lake = Lake.of(context.settings)
     with context.database.read() as connection:
         found = dry_runs.of_step(connection, lake, names, step)
     if context.json:

@@ -44,9 +44,7 @@ def surroundings(context: Context, quiet_s: float, patience_s: float = 0.0) -> S
             context.say(text)
         said.add(text)
 
-    return Surroundings(
-        context.settings.data_dir, context.database, lambda: _bring_in(context), quiet_s, patience_s, say_once
-    )
+    return Surroundings(context.settings, context.database, lambda: _bring_in(context), quiet_s, patience_s, say_once)
 
 
 def _bring_in(context: Context) -> None:

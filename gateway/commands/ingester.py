@@ -59,9 +59,17 @@ class IngesterMetrics:
         self._damaged = Counter("spiritsafe_spool_damaged_bytes", "Bytes that made no frame.", registry=registry)
         self._rows = Counter("spiritsafe_ingested_rows", "Records committed to the lake.", registry=registry)
         self._failures = Counter("spiritsafe_ingest_failures", "Tries to ingest that failed.", registry=registry)
+        self._conflicts = Counter(
+            "spiritsafe_lake_conflicts",
+            "Commits made again because another machine's came first.",
+            registry=registry,
+        )
+        self._committing = Gauge(
+            "spiritsafe_lake_commit_seconds", "How long the commit under way has taken so far.", registry=registry
+        )
         self._used = Gauge("spiritsafe_disk_used_bytes", "What spool and lake take.", registry=registry)
         self._budget = Gauge("spiritsafe_disk_budget_bytes", "What they may take (0: no bound).", registry=registry)
-        self._seen = {self._rows: 0, self._failures: 0, self._damaged: 0}
+        self._seen = dict.fromkeys((self._rows, self._failures, self._damaged, self._conflicts), 0)
 
     def update(self, worker: Ingester, disk: DiskBudget) -> None:
         """Take the worker's and the disk's figures of this moment."""
@@ -72,7 +80,13 @@ class IngesterMetrics:
         self._frames.set(lag.frames)
         self._bytes.set(lag.bytes)
         self._seconds.set(lag.seconds)
-        figures = {self._rows: worker.rows, self._failures: worker.failures, self._damaged: worker.damaged_bytes()}
+        self._committing.set(round(worker.committing_s(), 3))
+        figures = {
+            self._rows: worker.rows,
+            self._failures: worker.failures,
+            self._damaged: worker.damaged_bytes(),
+            self._conflicts: worker.conflicts,
+        }
         for counter, value in figures.items():
             counter.inc(max(0, value - self._seen[counter]))
             self._seen[counter] = value

@@ -129,7 +129,7 @@ async def _rebuild(context: Context) -> None:
         found = ledger.every(connection)
     moment = now()
     meters = [m for limit in found for m in meters_of(limit, moment.timestamp()) if m.kind is Kind.BUDGET]
-    spending = Spending(context.settings.data_dir, moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0))
+    spending = Spending(context.settings, moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0))
     store = open_store(context.settings)
     rows = []
     try:

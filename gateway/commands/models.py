@@ -8,7 +8,8 @@ import click
 import sqlalchemy as sa
 
 from gateway.command import Context, standard_options
-from gateway.ledger import marks, registry
+from gateway.ledger import marks, registry, retirements, rollouts
+from gateway.ledger.identifiers import to_rfc3339
 from gateway.settings import ModelSettings
 
 COLUMNS = ("name", "role", "state", "task", "input_price", "output_price", "removed_rows", "urls")
@@ -25,9 +26,10 @@ def list_models(context: Context) -> None:
     """List base models and students; prices are nano-dollars per token."""
     with context.database.read() as connection:
         students = registry.every(connection)
-        removed = {student.reference: _removed(connection, student) for student in students}
+        days = context.settings.distiller.withdrawn_days
+        removed = {student.reference: _removed(connection, student, days) for student in students}
     rows = [_base(model) for model in context.settings.models]
-    rows += [_student(student) | {"removed_rows": removed[student.reference]} for student in students]
+    rows += [_student(student) | removed[student.reference] for student in students]
     context.emit(rows, COLUMNS)
 
 
@@ -48,16 +50,31 @@ def promote(context: Context, reference: str, operator: str, note: str) -> None:
 @click.option("--operator", required=True, help="Whose decision this is.")
 @click.option("--note", default="", help="Why, in a sentence.")
 @standard_options
-def rollback(context: Context, reference: str, operator: str, note: str) -> None:
-    """Take the promoted student out of `auto`; it is a candidate again and its process goes on."""
+def advance(context: Context, reference: str, operator: str, note: str) -> None:
+    """Roll the candidate NAME@VERSION out a stage further: shadow, 1, 10, 50 %, then promotion."""
     with context.database.write() as connection:
-        student = registry.rollback(connection, reference, operator, note)
+        student = rollouts.advance(connection, reference, operator, note)
     context.emit_one(_student(student))
 
 
-def _removed(connection: sa.Connection, student: registry.Student) -> int:
-    """Return how many rows that it learnt from were withdrawn or erased since."""
-    return sum(mark.rows for mark, _ in marks.of(connection, "student", student.reference))
+@models.command()
+@click.argument("reference")
+@click.option("--operator", required=True, help="Whose decision this is.")
+@click.option("--note", default="", help="Why, in a sentence.")
+@standard_options
+def rollback(context: Context, reference: str, operator: str, note: str) -> None:
+    """Take the student out of `auto`, promoted or being rolled out; it is a candidate and its process goes on."""
+    with context.database.write() as connection:
+        under_way = rollouts.stage_of(registry.get(connection, reference)) is not None
+        student = (rollouts.stop if under_way else registry.rollback)(connection, reference, operator, note)
+    context.emit_one(_student(student))
+
+
+def _removed(connection: sa.Connection, student: registry.Student, days: int) -> dict[str, Any]:
+    """Return how many rows that it learnt from were withdrawn or erased since, and when it retires because of it."""
+    rows = sum(mark.rows for mark, _ in marks.of(connection, "student", student.reference))
+    until = retirements.deadline(connection, student, days)
+    return {"removed_rows": rows, "retire_by": None if until is None else to_rfc3339(until)}
 
 
 def _base(model: ModelSettings) -> dict[str, Any]:
@@ -78,6 +95,7 @@ def _student(student: registry.Student) -> dict[str, Any]:
         "name": student.reference,
         "role": "student",
         "state": student.state,
+        "stage": rollouts.stage_of(student),
         "task": student.task,
         "input_price": student.input_price,
         "output_price": student.output_price,

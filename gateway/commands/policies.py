@@ -79,7 +79,7 @@ def create(
 @standard_options
 def run(context: Context, name: str, since: timedelta) -> None:
     """Play NAME over past alerts and traffic: whom it would have hit. Nothing is done."""
-    lake = Lake(context.settings.data_dir / "lake" / "traffic")
+    lake = Lake.of(context.settings)
     with context.database.read() as connection:
         hits = dry_runs.of_policy(connection, lake, ledger.get(connection, name), now() - since)
     context.emit([hit.row() for hit in hits], HIT_COLUMNS)

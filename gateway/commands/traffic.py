@@ -40,7 +40,7 @@ def traffic() -> None:
 @standard_options
 def tail(context: Context, follow: bool, account: str | None, limit: int) -> None:
     """Print the newest records, oldest of them first; with --json each as the documented record."""
-    lake = Lake(context.settings.data_dir / "lake" / "traffic")
+    lake = Lake.of(context.settings)
     # A KeyboardInterrupt that arrives inside a clean-up is lost; a handler hears every Ctrl-C.
     ended = threading.Event()
     if follow:
@@ -92,7 +92,8 @@ def verify(context: Context, numbers_only: bool) -> None:
 def maintain(context: Context) -> None:
     """Do what each night asks for: go on with erasures, remove what is over age, put files in order."""
     around = surroundings(context, quiet_s(context.settings))
-    for report in maintain_traffic(context.settings, nightly(context.settings, around)):
+    steps = nightly(context.settings, around, context.settings.distiller.withdrawn_days)
+    for report in maintain_traffic(context.settings, steps):
         context.emit([vars(report)])
 
 
@@ -119,7 +120,7 @@ def export(
     context: Context, file: Path, account: str | None, since: datetime | None, until: datetime | None, no_text: bool
 ) -> None:
     """Write the lake's rows into the Parquet FILE, which appears when it is whole."""
-    lake = Lake(context.settings.data_dir / "lake" / "traffic")
+    lake = Lake.of(context.settings)
     rows = exporting.export(lake, file, exporting.Choice(account, since, until, with_text=not no_text))
     context.emit_one({"file": str(file), "rows": rows, "bytes": file.stat().st_size})
 

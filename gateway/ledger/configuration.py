@@ -7,12 +7,45 @@ from pathlib import Path
 from typing import Protocol
 
 
+class BucketSettings(Protocol):
+    """The `[s3]` section."""
+
+    @property
+    def endpoint(self) -> str:
+        """Where the store answers; empty: as AWS's own environment says."""
+        ...
+
+    @property
+    def region(self) -> str:
+        """The bucket's region; empty: as AWS's own environment says."""
+        ...
+
+    @property
+    def timeout_s(self) -> float:
+        """Seconds to wait for an answer."""
+        ...
+
+    def keys(self) -> tuple[str, str] | None:
+        """Return the id and the secret of the key; None: as AWS's own environment says."""
+        ...
+
+
 class Place(Protocol):
     """Settings that say where everything is written to."""
 
     @property
     def data_dir(self) -> Path:
         """The one folder of the installation."""
+        ...
+
+    @property
+    def lake(self) -> str:
+        """The address of the lake's bucket and prefix; empty: in `data_dir`."""
+        ...
+
+    @property
+    def s3(self) -> BucketSettings:
+        """How to reach it."""
         ...
 
 
@@ -22,6 +55,11 @@ class Pace(Protocol):
     @property
     def ingest_interval_s(self) -> float:
         """Seconds between two looks into the spool."""
+        ...
+
+    @property
+    def decoders(self) -> int:
+        """Processes that decode a backlog beside the ingester."""
         ...
 
 

@@ -38,13 +38,14 @@ from gateway.ledger import (
     snapshots,
     tombstones,
 )
+from gateway.ledger.configuration import Place
 from gateway.ledger.database import Database
 from gateway.ledger.erasures import Erasure
 from gateway.ledger.errors import LedgerError, NotFound
 from gateway.ledger.frames import Kind, read_segment
 from gateway.ledger.identifiers import now, to_rfc3339
 from gateway.ledger.lake import Lake
-from gateway.ledger.scanning import MOST_PIECES, Scan, Sought, pieces_of, scan, strings_in
+from gateway.ledger.scanning import MOST_PIECES, Scan, Sought, pieces_of, scan, stored_in, strings_in
 from gateway.ledger.spool import segments, slots
 
 POLL_S = 0.5
@@ -64,12 +65,17 @@ class Surroundings:
     the account may still begin. `patience_s`: how long to wait for requests under way. `say` tells what it waits for.
     """
 
-    data_dir: Path
+    settings: Place
     database: Database
     bring_in: Callable[[], None]
     quiet_s: float
     patience_s: float
     say: Callable[[str], None] = lambda _text: None
+
+    @property
+    def data_dir(self) -> Path:
+        """The installation's folder."""
+        return self.settings.data_dir
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ def erase(around: Surroundings, account: str, actor: str) -> Erasure:
 
     Raises `Forbidden` while a legal hold stands, `NotFound` where there is nothing, `Unfinished` when it has to wait.
     """
-    lake = Lake(around.data_dir / "lake" / "traffic")
+    lake = Lake.of(around.settings)
     with durable.turn(around.data_dir / "erasures.lock"):
         job = _Job(around, _begin(around, lake, account, actor), lake)
         if not job.receipt.exists():
@@ -119,7 +125,7 @@ def erase(around: Surroundings, account: str, actor: str) -> Erasure:
 
 def withdraw(around: Surroundings, account: str, actor: str) -> Erasure:
     """End an account's consent and take its rows out of snapshots; what the lake has follows ordinary retention."""
-    lake = Lake(around.data_dir / "lake" / "traffic")
+    lake = Lake.of(around.settings)
     with durable.turn(around.data_dir / "erasures.lock"):
         with around.database.write() as connection:
             accounts.get(connection, account)
@@ -132,9 +138,9 @@ def withdraw(around: Surroundings, account: str, actor: str) -> Erasure:
         return _close(job)
 
 
-def under_way(data_dir: Path) -> frozenset[str]:
+def under_way(settings: Place) -> frozenset[str]:
     """Return the accounts that have a tombstone."""
-    return tombstones.names(data_dir / "lake")
+    return Lake.of(settings).storage.hidden()
 
 
 # --- the steps: each may be repeated ---------------------------------------------------------------------------------
@@ -142,8 +148,7 @@ def under_way(data_dir: Path) -> frozenset[str]:
 
 def _hide(job: _Job) -> None:
     """From here on nobody reads a row of the account, and the lake takes none in."""
-    with job.lake.changing():
-        tombstones.put(job.lake.folder.parent, job.account)
+    job.lake.hide(job.account)
 
 
 def _learn(job: _Job) -> None:
@@ -239,8 +244,8 @@ def _compact(job: _Job) -> None:
 def _prove(job: _Job) -> None:
     """Search the bytes of every file, and write the receipt if nothing is found."""
     files = job.around.database.files
-    hidden = [*job.notes.parent.iterdir(), job.lake.folder.parent / tombstones.FILE]
-    result = scan(job.around.data_dir, job.sought(), files, without=hidden)
+    hidden = [*job.notes.parent.iterdir(), job.around.data_dir / "lake" / tombstones.FILE]
+    result = scan(job.around.data_dir, job.sought(), files, without=hidden, stored=stored_in(job.lake.storage))
     if not result.is_clean:
         places = ", ".join(f"{found.file} ({found.what})" for found in result.found[:10])
         raise Unfinished(
@@ -310,8 +315,7 @@ def _check_hold(around: Surroundings, account: str, actor: str) -> None:
 def _close(job: _Job) -> Erasure:
     """Lift the tombstone and close the request; the receipt is on the disk, so a kill here costs nothing."""
     receipt = json.loads(job.receipt.read_bytes())
-    with job.lake.changing():
-        tombstones.lift(job.lake.folder.parent, job.account)
+    job.lake.show(job.account)
     durable.remove(job.notes)
     with job.around.database.write() as connection:
         return erasures.finish(connection, job.erasure, receipt)

@@ -8,6 +8,7 @@ LedgerError
 ├── SpoolUnavailable  the spool can't take a record (disk full, read-only, closed)
 ├── Corrupt           stored bytes do not match their checksum
 ├── Unreachable       the control plane's database does not answer, or refuses us
+├── LakeUnreachable   the store that the lake is in does not answer, or refuses us
 └── SecretLost        the installation's secret is missing, damaged, or not the one that its keys were made with
 """
 
@@ -42,6 +43,14 @@ class Corrupt(LedgerError):
 
 class Unreachable(LedgerError):
     """The control plane's database does not answer, or refuses us."""
+
+
+class LakeUnreachable(LedgerError):
+    """The store that the lake is in does not answer, or refuses us; `code` is its own word for why."""
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class SecretLost(LedgerError):

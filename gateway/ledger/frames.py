@@ -20,7 +20,12 @@ MAGIC = b"SpF2"
 _HEADER = struct.Struct("<4sII")
 _NUMBERS = struct.Struct("<BQQ")
 _BOTH = struct.Struct("<4sIIBQQ")
-_BLOCK = 8 * 1024 * 1024  # is read at once, or more where a frame is longer
+_SPACE = ord(" ")
+_BLOCK = 1024 * 1024  # is read at once, or more where a frame is longer
+
+
+class Unreadable(ValueError):
+    """A payload that is whole and no record all the same."""
 
 
 class Kind(IntEnum):
@@ -49,18 +54,44 @@ class Frame(NamedTuple):
     end: int
 
 
+class Sealed(NamedTuple):
+    """A frame that is whole by its checksum, its record still JSON within the payload (`record_of`).
+
+    It reaches from one offset to another. A DAMAGED one has numbers 0 and no payload.
+    """
+
+    kind: Kind
+    frame: int
+    number: int
+    payload: bytes
+    begin: int
+    end: int
+
+
 def read_segment(path: Path, offset: int = 0) -> Iterator[Frame]:
     """Yield a segment's frames from an offset on, damaged stretches as DAMAGED frames.
 
     It stops at the last whole frame: what lies behind it is being written, or was torn off when the writer died.
     """
+    for kind, frame, number, payload, begin, end in scan_segment(path, offset):
+        try:
+            if kind is not Kind.DAMAGED:
+                yield Frame(kind, frame, number, record_of(payload), end)
+                continue
+        except Unreadable:
+            pass  # one record that nobody can read must not hold up all that follow
+        yield Frame(Kind.DAMAGED, 0, 0, {"bytes": end - begin, "at": begin}, end)
+
+
+def scan_segment(path: Path, offset: int = 0) -> Iterator[Sealed]:
+    """Yield what `read_segment` does without reading the records, which is most of its work."""
     size = _BLOCK
     with path.open("rb") as file:
         while True:
             file.seek(offset)
             data = file.read(size)
             position = 0
-            while (frame := _decode(data, position, offset)) is not None:
+            while (frame := _sealed(data, position, offset)) is not None:
                 yield frame
                 position = frame.end - offset
             if position == 0 and len(data) == size:
@@ -70,8 +101,22 @@ def read_segment(path: Path, offset: int = 0) -> Iterator[Frame]:
                 position = _next_frame(data, offset)
                 if position < 0:
                     return
-                yield Frame(Kind.DAMAGED, 0, 0, {"bytes": position, "at": offset}, offset + position)
+                yield Sealed(Kind.DAMAGED, 0, 0, b"", offset, offset + position)
             offset, size = offset + position, _BLOCK
+
+
+def record_of(payload: bytes | memoryview) -> dict[str, Any]:
+    """Return the record in a frame's payload. `Unreadable` where it is none, such as one nested too deep."""
+    try:
+        if payload[_NUMBERS.size] == _SPACE:
+            record = json.loads(bytes(payload[_NUMBERS.size :]))
+        else:
+            record = orjson.loads(memoryview(payload)[_NUMBERS.size :])
+    except (ValueError, IndexError, RecursionError) as error:
+        raise Unreadable(str(error)) from error
+    if not isinstance(record, dict):
+        raise Unreadable("a record is an object")
+    return record
 
 
 def count_frames(path: Path, offset: int, most: int) -> int:
@@ -91,37 +136,40 @@ def count_frames(path: Path, offset: int, most: int) -> int:
 
 def encode(kind: Kind, frame: int, number: int, record: Mapping[str, Any]) -> bytes:
     """Return a frame's bytes. Values that are JSON already may stand in the record as `orjson.Fragment`s."""
+    payload = payload_of(kind, frame, number, record)
+    return _HEADER.pack(MAGIC, len(payload), google_crc32c.value(payload)) + payload
+
+
+def payload_of(kind: Kind, frame: int, number: int, record: Mapping[str, Any]) -> bytes:
+    """Return what a frame's checksum covers."""
     try:
         text = orjson.dumps(record)
     except TypeError:
         # JSON knows numbers beyond 64 bits and halves of surrogate pairs; the space says who can read them.
         text = b" " + json.dumps(record, default=_plain).encode()
-    payload = _NUMBERS.pack(kind, frame, number) + text
-    return _HEADER.pack(MAGIC, len(payload), google_crc32c.value(payload)) + payload
+    return _NUMBERS.pack(kind, frame, number) + text
 
 
 def _plain(value: object) -> object:
     return json.loads(orjson.dumps(value)) if isinstance(value, orjson.Fragment) else str(value)
 
 
-def _decode(data: bytes, position: int, offset: int) -> Frame | None:
-    start, text = position + _HEADER.size, position + _BOTH.size
-    if text > len(data):
+def _sealed(data: bytes, position: int, offset: int) -> Sealed | None:
+    if position + _BOTH.size > len(data):
         return None
     magic, length, checksum, kind, frame, number = _BOTH.unpack_from(data, position)
-    end = start + length
-    if magic != MAGIC or not text <= end <= len(data) or google_crc32c.value(data[start:end]) != checksum:
+    start = position + _HEADER.size
+    payload = data[start : start + length]
+    if magic != MAGIC or not _NUMBERS.size < length == len(payload) or google_crc32c.value(payload) != checksum:
         return None
-    try:
-        record = json.loads(data[text:end]) if data[text : text + 1] == b" " else orjson.loads(data[text:end])
-        return Frame(_KINDS[kind], frame, number, record, offset + end)
-    except (ValueError, IndexError, RecursionError):
-        return None  # one record that nobody can read must not hold up all that follow
+    if kind > Kind.FINAL:
+        return None
+    return Sealed(_KINDS[kind], frame, number, payload, offset + position, offset + start + length)
 
 
 def _next_frame(data: bytes, offset: int) -> int:
     position = 0
     while (position := data.find(MAGIC, position + 1)) >= 0:
-        if _decode(data, position, offset) is not None:
+        if _sealed(data, position, offset) is not None:
             return position
     return -1

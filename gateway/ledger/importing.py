@@ -64,7 +64,7 @@ def import_traffic(
     A row without `origin` is `imported`, and `live` becomes so too: only the gateway itself makes live rows.
     """
     report = ImportReport()
-    lake = Lake(settings.data_dir / "lake" / "traffic")
+    lake = Lake.of(settings)
     rejected = _Rejected(settings.data_dir / "rejected", "traffic", report)
     with _one_at_a_time(settings.data_dir / "lake"):
         lake.repair()

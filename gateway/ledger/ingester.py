@@ -16,33 +16,33 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 from deltalake.exceptions import DeltaError
 
-from gateway.ledger import fingerprint
 from gateway.ledger.configuration import IngesterSettings
+from gateway.ledger.decoding import Decoded, Decoders, Finish, decode
 from gateway.ledger.durable import sync_path
 from gateway.ledger.errors import Forbidden, LedgerError, SpoolUnavailable
-from gateway.ledger.frames import Frame, Kind, count_frames, read_segment
+from gateway.ledger.frames import Kind, Sealed, Unreadable, count_frames, payload_of, record_of, scan_segment
 from gateway.ledger.lake import SMALL_FILES, Lake
 from gateway.ledger.spool import SpoolWriter, segments, slots, stream_of
-from gateway.ledger.traffic import to_table
 
 logger = logging.getLogger(__name__)
 
-Finish = Callable[[dict[str, Any]], dict[str, Any]]
+Submit = Callable[[Sequence[bytes]], "Future[Decoded]"]
 
 # So much becomes one commit at most, so that memory stays flat however far behind the lake is.
 BATCH_FRAMES, BATCH_BYTES = 50_000, 64 * 1024 * 1024
 _CHUNK = 2_000  # records become columns together: more only leave the processor's caches
 _COUNTED_FRAMES = 100_000
+# A decoder takes most of a second to begin: for a backlog that is worth it, and then until there was none for a while.
+_BACKLOG_BYTES, _SHARED_BYTES, _REST_S = 64 * 1024 * 1024, 4 * 1024 * 1024, 60.0
 _SWITCH_S = 0.0005
 
 
@@ -58,35 +58,41 @@ class Lag:
 class _Batch:
     """What becomes one commit: its rows, how far they bring each stream, what to sync before and to delete after it."""
 
-    def __init__(self, finish: Finish) -> None:
+    def __init__(self, submit: Submit) -> None:
         self.marks: dict[str, int] = {}
         self.unsynced: set[Path] = set()
-        self.spent: list[tuple[Path, bool]] = []  # segments, and whether they have damaged bytes
+        self.spent: list[tuple[_Stream, Path]] = []
         self.more = False
-        self._finish = finish
-        self._records: list[dict[str, Any]] = []
-        self._places: list[tuple[str, int]] = []
-        self._tables: list[pa.Table] = []
+        self._submit = submit
+        self._frames: list[tuple[Sealed, _Stream, Path]] = []
+        self._parts: list[tuple[list[tuple[Sealed, _Stream, Path]], Future[Decoded]]] = []
 
-    def add(self, record: dict[str, Any], stream: str, number: int) -> None:
-        """Take a record as the gateway wrote it."""
-        self._records.append(record)
-        self._places.append((stream, number))
-        if len(self._records) == _CHUNK:
-            self._make_columns()
+    def add(self, frame: Sealed, stream: _Stream, path: Path) -> None:
+        """Take a finished request's frame."""
+        self._frames.append((frame, stream, path))
+        if len(self._frames) == _CHUNK:
+            self._hand_over()
 
     def table(self) -> pa.Table:
         """Return all rows."""
-        if self._records or not self._tables:
-            self._make_columns()
-        return pa.concat_tables(self._tables)
+        if self._frames or not self._parts:
+            self._hand_over()
+        parts, self._parts = self._parts, []
+        return pa.concat_tables([_rows(frames, decoded.result()) for frames, decoded in parts])
 
-    def _make_columns(self) -> None:
-        streams, numbers = zip(*self._places, strict=True) if self._places else ((), ())
-        rows = to_table(fingerprint.complete_all([self._finish(record) for record in self._records]))
-        rows = rows.append_column("spool_stream", pa.array(streams, pa.string()))
-        self._tables.append(rows.append_column("spool_number", pa.array(numbers, pa.int64())))
-        self._records, self._places = [], []
+    def _hand_over(self) -> None:
+        frames, self._frames = self._frames, []
+        self._parts.append((frames, self._submit([frame.payload for frame, _stream, _path in frames])))
+
+
+def _rows(frames: list[tuple[Sealed, _Stream, Path]], decoded: Decoded) -> pa.Table:
+    """Return the rows with their places; a frame that nobody can read is damage."""
+    for position in reversed(decoded.unreadable):
+        frame, stream, path = frames.pop(position)
+        stream.report(path, frame.begin, frame.end - frame.begin)
+    streams = pa.array([stream.name for _frame, stream, _path in frames], pa.string())
+    numbers = pa.array([frame.number for frame, _stream, _path in frames], pa.int64())
+    return decoded.rows.append_column("spool_stream", streams).append_column("spool_number", numbers)
 
 
 @dataclass
@@ -99,7 +105,7 @@ class _Stream:
     segment: Path | None = None
     offset: int = 0
     last_frame: int = 0
-    under_way: dict[int, tuple[dict[str, Any], Path]] = field(default_factory=dict)
+    under_way: dict[int, tuple[Sealed, Path]] = field(default_factory=dict)
     unsynced: set[Path] = field(default_factory=set)
     damaged: set[Path] = field(default_factory=set)
     damaged_bytes: int = 0
@@ -116,9 +122,9 @@ class _Stream:
                 self.segment, self.offset = path, 0
             self.unsynced.add(path)
             begin = self.offset
-            for frame in read_segment(path, begin):
-                for number, record in self._take(frame, path):
-                    batch.add(record, self.name, number)
+            for frame in scan_segment(path, begin):
+                for ended in self._take(frame, path):
+                    batch.add(ended, self, path)
                     made = True
                 self.offset = frame.end
                 frames -= 1
@@ -139,13 +145,14 @@ class _Stream:
             self.unsynced.clear()
         batch.spent += self._spent(found)
 
+    def unread_bytes(self) -> int:
+        """Return how many bytes wait to be read."""
+        return sum(max(0, path.stat().st_size - offset) for path, offset in self._unread())
+
     def unread(self) -> tuple[int, int]:
         """Return how many frames and bytes wait to be read."""
         frames = total = 0
-        for path in segments(self.folder):
-            if self.segment is not None and path.name < self.segment.name:
-                continue
-            offset = self.offset if path == self.segment else 0
+        for path, offset in self._unread():
             try:
                 total += max(0, path.stat().st_size - offset)
                 frames += count_frames(path, offset, _COUNTED_FRAMES - frames)
@@ -153,64 +160,83 @@ class _Stream:
                 continue
         return frames, total
 
-    def _spent(self, found: list[Path]) -> list[tuple[Path, bool]]:
+    def _unread(self) -> Iterator[tuple[Path, int]]:
+        """Yield the segments that are not read up, and how far they are."""
+        for path in segments(self.folder):
+            if self.segment is None or path.name >= self.segment.name:
+                yield path, self.offset if path == self.segment else 0
+
+    def report(self, path: Path, at: int, size: int) -> None:
+        """Say that bytes make no sense; their segment will be kept."""
+        self.damaged.add(path)
+        self.damaged_bytes += size
+        logger.warning("%s: %d damaged bytes at offset %d were passed over; the file is kept as .torn", path, size, at)
+
+    def _spent(self, found: list[Path]) -> list[tuple[_Stream, Path]]:
         """Return the oldest segments, as far as all that was begun in them has been read to its end."""
-        needed = {path for _record, path in self.under_way.values()}
+        needed = {path for _frame, path in self.under_way.values()}
         spent = []
         for path in found[:-1]:
             if self.segment is None or path.name >= self.segment.name or path in needed:
                 break
             self.unsynced.discard(path)
-            spent.append((path, path in self.damaged))
+            spent.append((self, path))
         return spent
 
-    def _take(self, frame: Frame, path: Path) -> list[tuple[int, dict[str, Any]]]:
+    def _take(self, frame: Sealed, path: Path) -> list[Sealed]:
         if frame.kind is Kind.DAMAGED:
-            self._report(path, frame.record["at"], frame.record["bytes"])
+            self.report(path, frame.begin, frame.end - frame.begin)
             return []
         self.last_frame = frame.frame
         if frame.kind is Kind.START:
-            self.under_way[frame.number] = (frame.record, path)
+            self.under_way[frame.number] = (frame, path)
             return []
         if frame.kind is Kind.FINAL:
             self.under_way.pop(frame.number, None)
-            ended = [(frame.number, frame.record)]
+            ended = [frame]
         else:
-            ended = self._interrupted() if frame.record.get("opened") else []
+            ended = self._interrupted() if self._opens(frame, path) else []
         return ended if frame.frame > self.committed else []
 
-    def _interrupted(self) -> list[tuple[int, dict[str, Any]]]:
+    def _opens(self, head: Sealed, path: Path) -> bool:
+        try:
+            return bool(record_of(head.payload).get("opened"))
+        except Unreadable:
+            self.report(path, head.begin, head.end - head.begin)
+            return False
+
+    def _interrupted(self) -> list[Sealed]:
         # A new writer holds the slot, so the one that began these requests is gone.
         ended, self.under_way = self.under_way, {}
-        return [(number, _as_interrupted(record)) for number, (record, _path) in ended.items()]
+        return [_as_interrupted(frame) for frame, _path in ended.values()]
 
     def _report_tail(self, path: Path) -> None:
         tail = path.stat().st_size - self.offset
         if tail > 0 and path not in self.damaged:
-            self._report(path, self.offset, tail)
-
-    def _report(self, path: Path, at: int, size: int) -> None:
-        self.damaged.add(path)
-        self.damaged_bytes += size
-        logger.warning("%s: %d damaged bytes at offset %d were passed over; the file is kept as .torn", path, size, at)
+            self.report(path, self.offset, tail)
 
 
 class Ingester:
     """Moves the spool of one `data_dir` into its lake. `Forbidden` when another ingester does so already.
 
-    `finish` makes the documented form of a record as the gateway wrote it. `rows` and `failures` count what was
-    committed and how often a try failed since it began.
+    `finish` makes the documented form of a record as the gateway wrote it. `rows`, `failures` and `conflicts` count
+    what was committed, how often a try failed, and how often another machine's commit came first, since it began.
     """
 
     def __init__(self, settings: IngesterSettings, finish: Finish) -> None:
         self._finish = finish
         self._directory = settings.data_dir / "spool"
         self._interval_s = settings.spool.ingest_interval_s
-        self._lake = Lake(settings.data_dir / "lake" / "traffic")
+        self._lake = Lake.of(settings)
         self._streams: dict[str, _Stream] = {}
         self._sound = False
         self._committer = ThreadPoolExecutor(1, "ingester-commits")
+        self._decoder_count = settings.spool.decoders
+        self._decoders: Decoders | None = None
+        self._backlog_at = 0.0
         self._commit_under_way: Future[int] | None = None
+        self._commit_began: float | None = None
+        self._taken: dict[str, int] = {}  # how far the lake has each stream, as far as is known here
         self._commits_until_tidy = 0
         self.rows = self.failures = 0
         self._directory.mkdir(parents=True, exist_ok=True)
@@ -258,6 +284,16 @@ class Ingester:
             since = min(since, stream.drained_at) if size else since
         return Lag(frames, total, round(time.monotonic() - since, 3) if total else 0.0)
 
+    def committing_s(self) -> float:
+        """Return for how many seconds the commit that is under way has been; 0 where none is."""
+        began = self._commit_began
+        return 0.0 if began is None else time.monotonic() - began
+
+    @property
+    def conflicts(self) -> int:
+        """How many commits were made again because another machine's came first."""
+        return self._lake.conflicts
+
     def damaged_bytes(self) -> int:
         """Return how many damaged bytes were passed over in the segments that were read since it began."""
         return sum(stream.damaged_bytes for stream in self._streams.values())
@@ -265,6 +301,7 @@ class Ingester:
     def close(self) -> None:
         """Let another ingester take over."""
         self._committer.shutdown()
+        self._end_decoders()
         self._release()
 
     def _poll(self) -> tuple[int, bool]:
@@ -315,25 +352,51 @@ class Ingester:
         return closed
 
     def _read(self) -> _Batch:
-        batch = _Batch(self._finish)
         folders = slots(self._directory)
-        for folder in folders:
-            share = max(1, BATCH_FRAMES // len(folders)), max(1, BATCH_BYTES // len(folders))
-            self._stream(folder).poll(batch, *share)
+        streams = [self._stream(folder) for folder in folders]
+        batch = _Batch(self._submit_to(sum(stream.unread_bytes() for stream in streams)))
+        for stream in streams:
+            stream.poll(batch, max(1, BATCH_FRAMES // len(folders)), max(1, BATCH_BYTES // len(folders)))
         return batch
+
+    def _submit_to(self, waiting: int) -> Submit:
+        """Return who decodes so many bytes: processes, where it is worth their start or they are there, or this one."""
+        if waiting >= _BACKLOG_BYTES and self._decoder_count:
+            self._decoders = self._decoders or Decoders(self._finish, self._decoder_count)
+            self._backlog_at = time.monotonic()
+        elif self._decoders is not None and time.monotonic() - self._backlog_at > _REST_S:
+            self._end_decoders()
+        return self._decode_here if self._decoders is None or waiting < _SHARED_BYTES else self._decoders.submit
+
+    def _decode_here(self, payloads: Sequence[bytes]) -> Future[Decoded]:
+        future: Future[Decoded] = Future()
+        future.set_result(decode(payloads, self._finish))
+        return future
+
+    def _end_decoders(self) -> None:
+        if self._decoders is not None:
+            self._decoders.close()
+            self._decoders = None
 
     def _stream(self, folder: Path) -> _Stream:
         name = stream_of(folder) or ""
         known = self._streams.get(folder.name)
         if known is None or known.name != name:
             known = _Stream(folder, name, self._lake.last_transaction(name) or 0)
+            self._taken[name] = known.committed
             self._streams[folder.name] = known
         return known
 
     def _commit(self, batch: _Batch, table: pa.Table) -> int:
         for path in batch.unsynced:
             sync_path(path)
-        self._lake.append(table, batch.marks)
+        self._commit_began = time.monotonic()
+        try:
+            # A commit that was given up may have come through after all: then its rows would come twice.
+            self._lake.append(table, batch.marks, {name: self._taken[name] for name in batch.marks})
+        finally:
+            self._commit_began = None
+        self._taken |= batch.marks
         _delete(batch.spent)
         self._commits_until_tidy -= 1
         if self._commits_until_tidy <= 0:
@@ -342,10 +405,10 @@ class Ingester:
         return len(table)
 
 
-def _delete(spent: list[tuple[Path, bool]]) -> None:
+def _delete(spent: list[tuple[_Stream, Path]]) -> None:
     """Delete segments that hold nothing the lake lacks; keep those with damaged bytes as `.torn`."""
-    for path, is_damaged in spent:
-        if not is_damaged:
+    for stream, path in spent:
+        if path not in stream.damaged:
             path.unlink(missing_ok=True)  # The batch before may have had it among its own.
         elif path.exists():
             path.rename(path.with_suffix(".torn"))
@@ -368,6 +431,11 @@ def _in_a_hurry() -> Iterator[None]:
             gc.enable()
 
 
-def _as_interrupted(record: dict[str, Any]) -> dict[str, Any]:
+def _as_interrupted(start: Sealed) -> Sealed:
+    try:
+        record = record_of(start.payload)
+    except Unreadable:  # is found to be so when it is decoded
+        return start
     model = record.get("model") or record.get("model_requested")
-    return {"origin": "live", **record, "model": model, "status": 0, "error": "interrupted"}
+    ended = {"origin": "live", **record, "model": model, "status": 0, "error": "interrupted"}
+    return start._replace(payload=payload_of(Kind.FINAL, start.frame, start.number, ended))

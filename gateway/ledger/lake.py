@@ -1,17 +1,17 @@
-"""The traffic lake: a Delta table on disk, partitioned by day of ingestion, that many read and one at a time writes.
+"""The traffic lake: a Delta table, partitioned by day of ingestion, in a folder or in a bucket (`Lake.of`).
 
 Every row carries `lake_version`, the table version that added it, so that `follow` stays right however often files
-are rewritten by compaction and however much of the log is cleaned away. Delta itself never syncs a file; `append`
-does, before the next commit is begun, so that only the newest commit can be broken by a power cut (`repair`).
+are rewritten by compaction and however much of the log is cleaned away. In a folder one process at a time writes; in a
+bucket any may, and a commit that another one came before is made again, with the next version in its rows.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
-import logging
-import os
+import importlib
+import random
 import threading
+import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -32,15 +32,14 @@ from deltalake import (
     WriterProperties,
     write_deltalake,
 )
-from deltalake.exceptions import DeltaError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from gateway.ledger import removed_numbers, tombstones
-from gateway.ledger.durable import sync_path
+from gateway.ledger.configuration import Place
 from gateway.ledger.errors import LedgerError
+from gateway.ledger.folder import Folder
 from gateway.ledger.rowhash import ROW_HASH, row_hashes
+from gateway.ledger.storage import Storage
 from gateway.ledger.traffic import SCHEMA, from_row, today
-
-logger = logging.getLogger(__name__)
 
 # Columns that the lake adds: the worker slot's stream and record number (null for imported rows), the version, and the
 # hash of it all (null for rows of before there were hashes).
@@ -65,7 +64,9 @@ _CONFIGURATION: dict[str, str | None] = {
     # Statistics would copy prompts into the log; these columns are what readers prune files by.
     "delta.dataSkippingStatsColumns": "id,time,account,spool_number,lake_version",
 }
-_PARQUET_END = b"PAR1"  # A file whose size reached the disk before its bytes did ends with zeros instead.
+_COMMIT_ATTEMPTS = 50  # where others commit too: each loses to one that got through
+_LONGEST_PAUSE_S = 1.0
+_FENCE = "spiritsafe-fence"
 # Where nearly every value is another one, a dictionary of them is work for nothing.
 _DISTINCT = (
     *("id", "time", "messages", "prompt", "response", "latency_ms", "time_to_first_token_ms", "overhead_ms"),
@@ -89,16 +90,34 @@ STORED: pa.Schema = pa.schema([(field.name, _stored_type(field)) for field in SC
 
 
 class Lake:
-    """The table at a path. Reading is safe between threads and takes no lock; writers of all processes take turns."""
+    """The table at a place. Reading is safe between threads and takes no lock; a machine's writers take turns.
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    `conflicts` counts commits that were made again because another machine's came first.
+    """
+
+    def __init__(self, place: Path | Storage) -> None:
+        self.storage: Storage = Folder(place) if isinstance(place, Path) else place
+        self.conflicts = 0
         self._table: DeltaTable | None = None
         self._mutex = threading.Lock()
 
+    @classmethod
+    def of(cls, settings: Place) -> Lake:
+        """Return an installation's lake: the only place that knows where it is."""
+        if not settings.lake:
+            return cls(settings.data_dir / "lake" / "traffic")
+        try:
+            # Who keeps the lake on a disk needs no client of S3's.
+            bucket = importlib.import_module("gateway.ledger.bucket")
+        except ModuleNotFoundError as error:
+            raise LedgerError(f"`lake` needs a client of S3's ({error}): pip install 'spiritsafe[s3]'") from error
+        return cls(bucket.Bucket(settings.lake, settings.s3, settings.data_dir / "lake"))
+
     def exists(self) -> bool:
         """Return whether the table has been made."""
-        return DeltaTable.is_deltatable(str(self._path))
+        # Delta's own question holds the interpreter until S3 answers; opening does not.
+        with self.storage.checked():
+            return self._open_if_there() is not None
 
     def version(self) -> int:
         """Return the table's version; -1 before there is a table."""
@@ -153,7 +172,7 @@ class Lake:
             table = self._refresh()
             found = [] if table is None else pa.table(table.get_add_actions(flatten=True)).to_pylist()
         for action in found:
-            yield action["path"], _stored_rows(self._path / action["path"], action["partition.day"], columns)
+            yield action["path"], self._stored_rows(action["path"], action["partition.day"], columns)
 
     def has_file(self, path: str) -> bool:
         """Return whether a data file, as `files` names it, is one of the newest version's."""
@@ -173,8 +192,9 @@ class Lake:
     ) -> Iterator[pa.Table]:
         """Yield rows as `read` returns them, a batch at a time, so that memory does not grow with the lake."""
         dataset, _version = self._dataset()
-        for batch in dataset.to_batches(columns=list(columns), filter=self._seen(filter)):
-            yield _present(pa.Table.from_batches([batch]))
+        with self.storage.checked():
+            for batch in dataset.to_batches(columns=list(columns), filter=self._seen(filter)):
+                yield _present(pa.Table.from_batches([batch]))
 
     def days(self) -> list[str]:
         """Return the days of ingestion that have rows, newest first."""
@@ -189,55 +209,51 @@ class Lake:
             table = self._refresh()
             return None if table is None else table.transaction_version(app_id)
 
-    def append(self, table: pa.Table, transactions: Mapping[str, int] | None = None) -> int:
-        """Commit rows of `SCHEMA` and, with them, how far each application got; synced to disk. Returns the version.
+    def append(
+        self,
+        table: pa.Table,
+        transactions: Mapping[str, int] | None = None,
+        since: Mapping[str, int] | None = None,
+    ) -> int:
+        """Commit rows of `SCHEMA` and, with them, how far each application got; durable. Returns the version.
 
-        Rows of accounts that are being erased do not come in; their numbers are noted as removed.
+        Rows of accounts that are being erased do not come in; their numbers are noted as removed. `since` says how far
+        the applications were when the rows were read: `LedgerError` when they have got further since.
         """
         marks = [Transaction(name, version) for name, version in (transactions or {}).items()]
-        with self._writing(), self._mutex:
-            target = self._widened(self._refresh() or self._create())
-            version = target.version() + 1
-            commit = CommitProperties(max_commit_retries=0, app_transactions=marks)
-            rows = _store(self._admitted(table), version)
-            write_deltalake(target, rows, mode="append", writer_properties=ENCODING, commit_properties=commit)
-            if target.version() != version:
-                raise LedgerError(f"{self._path} was written to by something else: only Spiritsafe may commit to it")
-            self._sync(version)
-        return version
+        with self.storage.appending(), self._mutex:
+            for _attempt in range(_COMMIT_ATTEMPTS):
+                target = self._widened(self._refresh() or self._create())
+                self._check_since(target, since or {})
+                version = self._commit(target, table, marks)
+                if version is not None:
+                    return version
+                self.conflicts += 1
+                time.sleep(random.uniform(0, _LONGEST_PAUSE_S))
+        raise LedgerError(f"{_COMMIT_ATTEMPTS} times another machine's commit to {self.storage.uri} came first")
 
     def repair(self) -> bool:
-        """Undo the newest commits if a power cut left them broken (rows are still in the spool); True when it did.
-
-        A sound one is synced again, since its writer may have been killed before it did so.
-        """
-        if not self._path.exists():
-            return False
-        with self._writing(), self._mutex:
-            undone = False
-            while commits := sorted(self._log.glob("[0-9]*.json")):
-                version = int(commits[-1].stem)
-                if _is_sound(self._path, commits[-1]):
-                    self._sync(version)
-                    break
-                logger.warning("undoing the broken commit %s of the lake; its rows are ingested again", version)
-                self._undo(version)
-                self._table, undone = None, True
-            return undone
+        """Undo the newest commits if a power cut left them broken (rows are still in the spool); True when it did."""
+        undone = self.storage.repair()
+        if undone:
+            with self._mutex:
+                self._table = None
+        return undone
 
     def tidy(self, most: int = SMALL_FILES) -> int:
         """Merge today's small files if they are more than `most`, erase those merged an hour ago; return how many."""
         with self.changing() as table:
             if table is None:
                 return 0
-            day = [("day", "=", today())]
-            paths = table.file_uris(file_pruning_predicate=day)
-            small = sum(os.path.getsize(path) < _TARGET_BYTES for path in paths)
-            if small <= most:
+            files = pa.table(table.get_add_actions(flatten=True))
+            small = pc.and_(pc.equal(files["partition.day"], today()), pc.less(files["size_bytes"], _TARGET_BYTES))
+            count: int = pc.sum(small).as_py() or 0
+            if count <= most:
                 return 0
+            day = [("day", "=", today())]
             table.optimize.compact(partition_filters=day, target_size=_TARGET_BYTES, writer_properties=ENCODING)
             _vacuum(table)
-            return small
+            return count
 
     def order(self, day: str) -> int:
         """Rewrite a day's files in Z-order of account and time, so that either finds its rows in few; return how many.
@@ -270,31 +286,71 @@ class Lake:
 
     @contextmanager
     def changing(self) -> Iterator[DeltaTable | None]:
-        """Hold the turn of the one writer and yield the table, None before there is one; its commits are synced."""
-        with self._writing(), self._mutex:
+        """Hold the turn to rewrite and yield the table, None before there is one; its commits are made durable."""
+        with self.storage.rewriting(), self._mutex:
             table = self._refresh()
             table = None if table is None else self._widened(table)
             before = -1 if table is None else table.version()
-            yield table
+            with self.storage.checked():
+                yield table
             for version in range(before + 1, 0 if table is None else table.version() + 1):
-                self._sync(version)
+                self.storage.sync(version)
 
-    @property
-    def folder(self) -> Path:
-        """Where the table is."""
-        return self._path
+    def hide(self, account: str) -> None:
+        """Put an account's tombstone up: when this returns no row of it is read, and none will be committed."""
+        with self.changing() as table:
+            self.storage.hide(account)
+            self.fence(table or self._create())
+
+    def show(self, account: str) -> None:
+        """Take the tombstone away."""
+        with self.changing():
+            self.storage.show(account)
+
+    def fence(self, table: DeltaTable) -> None:
+        """Have each commit that another machine has under way come before this or be refused.
+
+        Whoever reads the tombstones does so after the table's version, so what is committed later has heeded those that
+        stood before the fence.
+        """
+        if self.storage.is_shared:
+            done = CommitProperties(app_transactions=[Transaction(_FENCE, table.version())])
+            table.create_write_transaction([], "append", table.schema(), "day", commit_properties=done)
+            table.update_incremental()
+
+    def _check_since(self, target: DeltaTable, since: Mapping[str, int]) -> None:
+        for name, expected in since.items():
+            if (target.transaction_version(name) or 0) != expected:
+                raise LedgerError(f"rows of {name} have come into the lake meanwhile: its spool is read again")
+
+    def _commit(self, target: DeltaTable, table: pa.Table, marks: list[Transaction]) -> int | None:
+        """Try to commit with the next version; None when somebody else's commit has it."""
+        version, token = target.version() + 1, uuid.uuid4().hex
+        commit = CommitProperties({"append": token}, max_commit_retries=0, app_transactions=marks)
+        rows = _store(self._admitted(table), version)
+        try:
+            with self.storage.checked():
+                write_deltalake(target, rows, mode="append", writer_properties=ENCODING, commit_properties=commit)
+        except CommitFailedError:
+            if not self.storage.is_shared:
+                raise
+            return version if self.storage.wrote(version, token) else None
+        if target.version() != version:
+            raise LedgerError(f"{self.storage.uri} was written to by something else: only Spiritsafe may commit to it")
+        self.storage.sync(version)
+        return version
 
     def _admitted(self, table: pa.Table) -> pa.Table:
-        hidden = tombstones.names(self._path.parent)
+        hidden = self.storage.hidden()
         if not hidden:
             return table
         gone = pc.is_in(table["account"], value_set=pa.array(sorted(hidden), pa.string()))
         if "spool_stream" in table.column_names:
-            removed_numbers.note(self._path.parent, table.filter(gone))
+            self.storage.note_removed(table.filter(gone))
         return table.filter(pc.invert(gone))
 
     def _seen(self, chosen: pc.Expression | None) -> pc.Expression | None:
-        hidden = tombstones.names(self._path.parent)
+        hidden = self.storage.hidden()
         if not hidden:
             return chosen
         seen = ~pc.field("account").isin(sorted(hidden))
@@ -302,26 +358,49 @@ class Lake:
 
     def _scan(self, read: Callable[[ds.Dataset, int], _T]) -> _T:
         """Read the newest version; once more where an erasure took files away from under it."""
-        for _attempt in range(_READ_ATTEMPTS - 1):
-            try:
-                return read(*self._dataset())
-            except FileNotFoundError:
-                continue
-        return read(*self._dataset())
+        with self.storage.checked():
+            for _attempt in range(_READ_ATTEMPTS - 1):
+                try:
+                    return read(*self._dataset())
+                except FileNotFoundError:
+                    continue
+            return read(*self._dataset())
 
-    @property
-    def _log(self) -> Path:
-        return self._path / "_delta_log"
+    def _stored_rows(self, path: str, day: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        # Read as a file, not as Delta's dataset: that refuses one whose size is not what the log says without a look.
+        fields = [STORED.field(name) for name in columns]
+        with pq.ParquetFile(self.storage.open(path)) as file:
+            there = [name for name in columns if name in file.schema_arrow.names]
+            for batch in file.iter_batches(_BATCH_ROWS, columns=there):
+                size = batch.num_rows
+                added = {"day": pa.array([day] * size)} if "day" in columns else {}
+                arrays = [
+                    batch.column(field.name).cast(field.type)
+                    if field.name in there
+                    else added.get(field.name, pa.nulls(size, field.type))
+                    for field in fields
+                ]
+                yield pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
     def _refresh(self) -> DeltaTable | None:
-        if self._table is None:
-            self._table = DeltaTable(str(self._path)) if self.exists() else None
+        with self.storage.checked():
+            if self._table is None:
+                self._table = self._open_if_there()
+                return self._table
+            try:
+                self._table.update_incremental()
+            except DeltaError:  # The log entries since our version are gone: read the newest checkpoint instead.
+                self._table = self._open()
             return self._table
+
+    def _open_if_there(self) -> DeltaTable | None:
         try:
-            self._table.update_incremental()
-        except DeltaError:  # The log entries since our version are gone: read the newest checkpoint instead.
-            self._table = DeltaTable(str(self._path))
-        return self._table
+            return self._open()
+        except TableNotFoundError:
+            return None
+
+    def _open(self) -> DeltaTable:
+        return DeltaTable(self.storage.uri, storage_options=self.storage.options)
 
     def _dataset(self) -> tuple[ds.Dataset, int]:
         with self._mutex:
@@ -331,9 +410,23 @@ class Lake:
             return table.to_pyarrow_dataset(), table.version()
 
     def _create(self) -> DeltaTable:
-        self._path.mkdir(parents=True, exist_ok=True)
-        self._table = DeltaTable.create(str(self._path), STORED, partition_by="day", configuration=_CONFIGURATION)
-        self._sync(0)
+        storage = self.storage
+        storage.make_room()
+        try:
+            with storage.checked():
+                self._table = DeltaTable.create(
+                    storage.uri,
+                    STORED,
+                    partition_by="day",
+                    configuration=_CONFIGURATION,
+                    storage_options=storage.options,
+                )
+        except DeltaError:
+            # Two machines begin the same lake at once: it is the other's then.
+            if not storage.is_shared or not self.exists():
+                raise
+            self._table = self._open()
+        storage.sync(0)
         return self._table
 
     def _widened(self, table: DeltaTable) -> DeltaTable:
@@ -342,32 +435,8 @@ class Lake:
         missing = [field for field in STORED if field.name not in known]
         if missing:
             table.alter.add_columns(Schema.from_arrow(pa.schema(missing)).fields)
-            self._sync(table.version())
+            self.storage.sync(table.version())
         return table
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.with_suffix(".lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-
-    def _sync(self, version: int) -> None:
-        commit = self._log / f"{version:020d}.json"
-        files = [self._path / path for path, _size in _added(commit)]
-        for path in [*files, commit, *self._log.glob(f"{version:020d}.checkpoint*"), self._log / "_last_checkpoint"]:
-            if path.exists():
-                sync_path(path)
-        above = (self._path, self._path.parent, self._path.parent.parent)
-        for folder in {*(path.parent for path in files), self._log, *above}:
-            sync_path(folder)
-
-    def _undo(self, version: int) -> None:
-        for path in self._log.glob(f"{version:020d}.*"):
-            path.unlink()
-        # It may point at the checkpoint just removed, and is only a shortcut.
-        (self._log / "_last_checkpoint").unlink(missing_ok=True)
-        sync_path(self._log)
 
 
 def _store(table: pa.Table, version: int) -> pa.Table:
@@ -384,23 +453,6 @@ def _store(table: pa.Table, version: int) -> pa.Table:
             columns.append(packed.cast(field.type))
     rows = pa.Table.from_arrays(columns, schema=pa.schema(fields))
     return rows.append_column(STORED.field(ROW_HASH), row_hashes(rows))
-
-
-def _stored_rows(path: Path, day: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    # Read as a file, not as Delta's dataset: that refuses one whose size is not what the log says without a look at it.
-    fields = [STORED.field(name) for name in columns]
-    with pq.ParquetFile(path) as file:
-        there = [name for name in columns if name in file.schema_arrow.names]
-        for batch in file.iter_batches(_BATCH_ROWS, columns=there):
-            size = batch.num_rows
-            added = {"day": pa.array([day] * size)} if "day" in columns else {}
-            arrays = [
-                batch.column(field.name).cast(field.type)
-                if field.name in there
-                else added.get(field.name, pa.nulls(size, field.type))
-                for field in fields
-            ]
-            yield pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
 
 def _present(table: pa.Table) -> pa.Table:
@@ -438,25 +490,6 @@ def _unpack(column: pa.BinaryArray) -> pa.ListArray:
 
 def _vacuum(table: DeltaTable) -> None:
     table.vacuum(retention_hours=1, enforce_retention_duration=False, dry_run=False)
-
-
-def _added(commit: Path) -> list[tuple[str, int]]:
-    actions = [json.loads(line) for line in commit.read_text().splitlines()]
-    return [(action["add"]["path"], action["add"]["size"]) for action in actions if "add" in action]
-
-
-def _is_sound(root: Path, commit: Path) -> bool:
-    try:
-        added = _added(commit)
-        return commit.stat().st_size > 0 and all(_is_whole(root / path, size) for path, size in added)
-    except (OSError, ValueError, KeyError):
-        return False
-
-
-def _is_whole(path: Path, size: int) -> bool:
-    with path.open("rb") as file:
-        file.seek(-len(_PARQUET_END), os.SEEK_END)
-        return file.read() == _PARQUET_END and file.tell() == size
 
 
 def millisecond(moment: datetime) -> pa.Scalar:

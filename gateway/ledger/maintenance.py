@@ -13,16 +13,18 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from gateway.ledger import durable, erasing, erasures, holds, retention
+from gateway.ledger import erasing, erasures, holds, retention, retirements
 from gateway.ledger.configuration import Place, RetentionSettings
 from gateway.ledger.erasing import Surroundings, Unfinished
 from gateway.ledger.errors import Forbidden
 from gateway.ledger.lake import Lake
+from gateway.ledger.storage import Storage
 from gateway.ledger.traffic import today
 
 logger = logging.getLogger(__name__)
+
+_ORDERED = "ordered.json"
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,14 @@ def maintain(settings: Place, steps: Sequence[Step] | None = None) -> Iterator[S
         yield StepReport(step.name, files, round(time.monotonic() - started, 3))
 
 
-def nightly(settings: RetentionSettings, around: Surroundings) -> tuple[Step, ...]:
-    """Return all steps of a night: what may not stay goes first, so that it is not merged and ordered before."""
+def nightly(settings: RetentionSettings, around: Surroundings, withdrawn_days: int) -> tuple[Step, ...]:
+    """Return all steps of a night: what may not stay goes first, so that it is not merged and ordered before.
+
+    `withdrawn_days`: how long a student may answer that learnt from rows which were withdrawn or erased since.
+    """
     return (
         Step("erasures", lambda _place: _go_on_erasing(around)),
+        Step("withdrawn students", lambda _place: _retire(around, withdrawn_days)),
         Step("retention", lambda _place: retention.apply(settings, around.database).files),
         *STEPS,
     )
@@ -72,8 +78,15 @@ def _go_on_erasing(around: Surroundings) -> int:
     return 0
 
 
+def _retire(around: Surroundings, days: int) -> int:
+    with around.database.write() as connection:
+        for reference in retirements.retire_due(connection, days, "maintenance"):
+            logger.warning("%s is retired: rows that it learnt from were withdrawn or erased", reference)
+    return 0
+
+
 def _lake(settings: Place) -> Lake:
-    return Lake(settings.data_dir / "lake" / "traffic")
+    return Lake.of(settings)
 
 
 def _compact(settings: Place) -> int:
@@ -82,7 +95,8 @@ def _compact(settings: Place) -> int:
 
 def _order(settings: Place) -> int:
     """Z-order each day that is over and whose files are not the ones that this made of it."""
-    lake, notes = _lake(settings), _Notes(settings.data_dir / "lake" / "ordered.json")
+    lake = _lake(settings)
+    notes = _Notes(lake.storage)
     files = 0
     for day in lake.days():
         if day < today() and notes.get(day) != _name_of(lake.paths(day)):
@@ -103,8 +117,8 @@ STEPS: tuple[Step, ...] = (Step("compact", _compact), Step("order", _order), Ste
 class _Notes:
     """Which files each day was ordered into; lost or damaged, they cost one more night's work."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
 
     def get(self, day: str) -> str | None:
         """Return the name of a day's files when it was ordered."""
@@ -112,12 +126,12 @@ class _Notes:
 
     def put(self, day: str, name: str) -> None:
         """Note it."""
-        durable.write(self._path, json.dumps(self._read() | {day: name}, sort_keys=True).encode())
+        self._storage.write(_ORDERED, json.dumps(self._read() | {day: name}, sort_keys=True).encode())
 
     def _read(self) -> dict[str, str]:
         try:
-            found = json.loads(self._path.read_text())
-        except (FileNotFoundError, ValueError):
+            found = json.loads(self._storage.read(_ORDERED) or b"{}")
+        except ValueError:
             return {}
         return found if isinstance(found, dict) else {}
 

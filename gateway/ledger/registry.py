@@ -1,6 +1,7 @@
 """The registry of students: what was trained, from what, how it was proven, where it is served.
 
 States: `trained` → (gate) → `candidate` or `refused`; `candidate` → (a person) → `promoted`; `promoted` → `retired`.
+Whichever of these is served also retires when rows that it learnt from were withdrawn and its time is over.
 A state never changes the process that serves a student: `up` serves all but `refused` and `retired`.
 """
 
@@ -43,6 +44,7 @@ table = sa.Table(
     sa.Column("output_price", sa.BigInteger),
     sa.Column("price_basis", sa.String),
     sa.Column("promoted_by", sa.String),
+    sa.Column("rollout", Json),
 )
 
 
@@ -53,6 +55,7 @@ class Student:
     `path`: its folder of weights. `adequacy`: file of the fitted distance and its threshold. `url`: where `up` serves
     it, None while it is not served. `gate`: the gate's report. Prices are nano-dollars per token, set by the gate's
     evaluation with `price_basis` saying how. `training`: settings, seed, and `trained` (false for an untrained one).
+    `rollout`: a candidate's stage (`gateway.ledger.rollouts`).
     """
 
     name: str
@@ -76,6 +79,7 @@ class Student:
     output_price: int | None = None
     price_basis: str | None = None
     promoted_by: str | None = None
+    rollout: dict[str, Any] | None = None
 
     @property
     def reference(self) -> str:
@@ -168,6 +172,15 @@ def record_gate(
     )
 
 
+def record_undecided(connection: sa.Connection, reference: str, gate: dict[str, Any], actor: str) -> Student:
+    """Write the report of a test that ended without a verdict: the student stays `trained`, the test is spent."""
+    student = get(connection, reference)
+    if student.state != "trained":
+        raise Forbidden(f"{reference} is {student.state}: the gate decides once, train a new version instead")
+    audit.record(connection, actor, "student.undecided", student.reference, verdict=gate.get("verdict"))
+    return _update(connection, student, gate=gate)
+
+
 def promote(connection: sa.Connection, reference: str, operator: str, note: str = "") -> Student:
     """Let `auto` use a candidate; the task's promoted student, if any, retires. `Forbidden` for any other state."""
     student = get(connection, reference)
@@ -178,7 +191,7 @@ def promote(connection: sa.Connection, reference: str, operator: str, note: str 
             _update(connection, other, state="retired")
             _record_move(connection, operator, "student.retire", other, "retired", replaced_by=student.reference)
     _record_move(connection, operator, "student.promote", student, "promoted", note)
-    return _update(connection, student, state="promoted", promoted_by=operator)
+    return _update(connection, student, state="promoted", promoted_by=operator, rollout=None)
 
 
 def rollback(connection: sa.Connection, reference: str, operator: str, note: str = "") -> Student:
@@ -188,6 +201,20 @@ def rollback(connection: sa.Connection, reference: str, operator: str, note: str
         raise Forbidden(f"{reference} is {student.state}: only a promoted student can be rolled back")
     _record_move(connection, operator, "student.rollback", student, "candidate", note)
     return _update(connection, student, state="candidate", promoted_by=None)
+
+
+def retire(connection: sa.Connection, reference: str, actor: str, reason: str) -> Student:
+    """End a student: nobody serves it any more. `Forbidden` where it has ended already."""
+    student = get(connection, reference)
+    if student.state not in SERVED:
+        raise Forbidden(f"{reference} is {student.state} already")
+    _record_move(connection, actor, "student.retire", student, "retired", reason)
+    return _update(connection, student, state="retired", promoted_by=None)
+
+
+def set_rollout(connection: sa.Connection, student: Student, rollout: dict[str, Any]) -> Student:
+    """Write a candidate's stage; done by `gateway.ledger.rollouts`, which keeps its rules."""
+    return _update(connection, student, rollout=rollout)
 
 
 def _record_move(

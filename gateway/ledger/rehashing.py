@@ -37,7 +37,7 @@ class RowReport:
 
 def rehash(settings: Place) -> RowReport:
     """Read and hash every row of the lake; right while it is written to."""
-    lake = Lake(settings.data_dir / "lake" / "traffic")
+    lake = Lake.of(settings)
     while (report := _rehash(lake)) is None:
         continue
     return report

@@ -15,34 +15,48 @@ from numpy.typing import NDArray
 
 from gateway.ledger import durable
 
+Numbers = dict[str, NDArray[np.int64]]
+
 _FILE = "removed.json"
 
 
-def read(folder: Path) -> dict[str, NDArray[np.int64]]:
+def read(folder: Path) -> Numbers:
     """Return, by stream, the numbers of removed records, ascending."""
     try:
-        ranges = json.loads((folder / _FILE).read_bytes())
+        return decode((folder / _FILE).read_bytes())
     except FileNotFoundError:
         return {}
-    return {stream: _numbers(parts) for stream, parts in ranges.items()}
 
 
 def note(folder: Path, rows: pa.Table) -> None:
     """Add the numbers of lake rows that are about to go; the caller holds the lake's lock."""
+    fresh = numbers_of(rows)
+    if fresh:
+        durable.write(folder / _FILE, encode(union(read(folder), fresh)))
+
+
+def numbers_of(rows: pa.Table) -> Numbers:
+    """Return the numbers that lake rows have, by stream, ascending; imported ones have none."""
     numbered = rows.select(["spool_stream", "spool_number"]).drop_null()
-    if numbered.num_rows == 0:
-        return
-    known = read(folder)
-    for stream in numbered["spool_stream"].unique().to_pylist():
-        mask = np.asarray(numbered["spool_stream"].to_pylist()) == stream
-        fresh = numbered["spool_number"].to_numpy()[mask]
-        known[stream] = np.union1d(known.get(stream, np.empty(0, np.int64)), fresh)
-    _write(folder, known)
+    streams = np.asarray(numbered["spool_stream"].to_pylist())
+    numbers = numbered["spool_number"].to_numpy()
+    return {str(stream): np.unique(numbers[streams == stream]) for stream in np.unique(streams)}
 
 
-def _write(folder: Path, numbers: Mapping[str, NDArray[np.int64]]) -> None:
-    ranges = {stream: _ranges(found) for stream, found in numbers.items()}
-    durable.write(folder / _FILE, json.dumps(ranges).encode())
+def union(one: Mapping[str, NDArray[np.int64]], other: Mapping[str, NDArray[np.int64]]) -> Numbers:
+    """Return the numbers that either has."""
+    nothing = np.empty(0, np.int64)
+    return {name: np.union1d(one.get(name, nothing), other.get(name, nothing)) for name in one.keys() | other.keys()}
+
+
+def encode(numbers: Mapping[str, NDArray[np.int64]]) -> bytes:
+    """Return them as JSON: by stream, pairs of the first and the last number of each range."""
+    return json.dumps({stream: _ranges(found) for stream, found in sorted(numbers.items())}).encode()
+
+
+def decode(data: bytes) -> Numbers:
+    """Return what `encode` was given."""
+    return {stream: _numbers(parts) for stream, parts in json.loads(data).items()}
 
 
 def _ranges(numbers: NDArray[np.int64]) -> list[list[int]]:

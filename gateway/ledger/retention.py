@@ -135,7 +135,7 @@ def policy(connection: sa.Connection, general: GeneralRetention) -> Policy:
 
 def apply(settings: RetentionSettings, database: Database, moment: datetime | None = None) -> Kept:
     """Remove what is older than it may be, from the lake and from files set aside; gateway and ingester go on."""
-    lake = Lake(settings.data_dir / "lake" / "traffic")
+    lake = Lake.of(settings)
     moment = moment or now()
     with database.read() as connection:
         kept, held = policy(connection, settings.retention), frozenset(holds.in_force(connection))

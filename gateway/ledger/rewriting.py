@@ -1,27 +1,26 @@
 """Changing or removing rows of the lake: a day at a time, each a commit, while readers and appends go on.
 
 Delta's files are never changed: a day is written anew without the rows, and its old files stay until `purge`, which
-also cuts the log off, since it names the least and the greatest account of every old file. Writers take turns by the
-lake's lock, so that none conflicts and an append waits for one day at most.
+also cuts the log off, since it names the least and the greatest account of every old file. Appends wait for one day at
+most; one of another machine that was under way already makes a day begin again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import chain
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, write_deltalake
+from deltalake.exceptions import CommitFailedError
 
-from gateway.ledger import removed_numbers
-from gateway.ledger.durable import sync_path
 from gateway.ledger.lake import ENCODING, STORED, Lake
 from gateway.ledger.rowhash import ROW_HASH, row_hashes
 
 BATCH_ROWS = 10_000
+_ATTEMPTS = 5
 Changed = Callable[[pa.Table], pa.Table]
 
 
@@ -37,7 +36,7 @@ def remove(lake: Lake, chosen: pc.Expression) -> int:
     """Remove the chosen rows, after noting their numbers for `traffic verify`; return how many there were."""
 
     def emptied(rows: pa.Table) -> pa.Table:
-        removed_numbers.note(lake.folder.parent, rows)
+        lake.storage.note_removed(rows)
         return rows.slice(0, 0)
 
     return _rewrite(lake, chosen, emptied)
@@ -51,20 +50,38 @@ def purge(lake: Lake) -> int:
     with lake.changing() as table:
         if table is None:
             return 0
-        gone = table.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False, full=True)
+        hidden = lake.storage.hidden()
+        lake.fence(table)
+        # Where others write too, a file that no commit names may be about to be committed.
+        orphans = not lake.storage.is_shared
+        gone = table.vacuum(retention_hours=0, enforce_retention_duration=False, dry_run=False, full=orphans)
+        unreferenced = lake.storage.erase_unreferenced(_referenced(table), hidden)
     with lake.changing() as table:
         if table is not None:
-            _cut_log(lake.folder / "_delta_log", table)
-    return len(gone)
+            table.create_checkpoint()
+            lake.storage.begin_log(table.version())
+    lake.storage.erase_old_versions()
+    return len(gone) + unreferenced
 
 
 def _rewrite(lake: Lake, chosen: pc.Expression, made: Changed) -> int:
-    total = 0
-    for day in sorted(lake.read(["day"], chosen, with_erased=True)["day"].unique().to_pylist()):
-        with lake.changing() as table:
-            if table is not None:
-                total += _rewrite_day(table, day, chosen, made)
-    return total
+    days = sorted(lake.read(["day"], chosen, with_erased=True)["day"].unique().to_pylist())
+    return sum(_rewrite_of(lake, day, chosen, made) for day in days)
+
+
+def _rewrite_of(lake: Lake, day: str, chosen: pc.Expression, made: Changed) -> int:
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            with lake.changing() as table:
+                return 0 if table is None else _rewrite_day(table, day, chosen, made)
+        except CommitFailedError:  # An append of another machine was under way when this began; the next one waits.
+            if attempt == _ATTEMPTS:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _referenced(table: DeltaTable) -> frozenset[str]:
+    return frozenset(pa.table(table.get_add_actions(flatten=True))["path"].to_pylist())
 
 
 def _rewrite_day(table: DeltaTable, day: str, chosen: pc.Expression, made: Changed) -> int:
@@ -104,15 +121,3 @@ def _hashed_anew(before: pa.Table, after: pa.Table) -> pa.Table:
     sound = pc.fill_null(pc.equal(known, row_hashes(before)), False)
     hashes = pc.if_else(sound, row_hashes(after), known)
     return after.set_column(STORED.get_field_index(ROW_HASH), STORED.field(ROW_HASH), hashes)
-
-
-def _cut_log(log: Path, table: DeltaTable) -> None:
-    """Let the log begin at the present version: a checkpoint, and nothing older."""
-    table.create_checkpoint()
-    version = table.version()
-    for path in [*log.glob(f"{version:020d}.checkpoint*"), log / "_last_checkpoint"]:
-        sync_path(path)
-    for path in sorted(log.iterdir()):
-        if path.name[:20].isdecimal() and int(path.name[:20]) < version:
-            path.unlink()
-    sync_path(log)

@@ -1,8 +1,9 @@
-"""Looking for what should be gone, in the bytes of every file below `data_dir`: what an erasure's receipt rests on.
+"""Looking for what should be gone, in every file below `data_dir` and every object of the lake's bucket.
 
-A file is searched as it lies on the disk and, where that hides text, as it reads: Parquet is decompressed, the spool's
-frames are told apart. Sought are the account's name in its JSON form, pieces of its texts, and the hashes of its keys.
-Others may have said the same words: in a file that tells whose row is whose, a piece counts only in the account's own.
+It is what an erasure's receipt rests on. A file is searched as it lies there and, where that hides text, as it reads:
+Parquet is decompressed, the spool's frames are told apart. Sought are the account's name in its JSON form, pieces of
+its texts, and the hashes of its keys. Others may have said the same words: in a file that tells whose row is whose, a
+piece counts only in the account's own.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gateway.ledger.frames import Kind, read_segment
 from gateway.ledger.snapshot_rows import rows_of
+from gateway.ledger.storage import Storage
 
 MOST_PIECES = 200
 _SHORTEST, _LONGEST = 16, 64
@@ -81,8 +84,17 @@ def pieces_of(texts: Iterable[str], most: int = MOST_PIECES) -> tuple[str, ...]:
     return tuple(pieces)
 
 
-def scan(data_dir: Path, sought: Sought, extra: Iterable[Path] = (), without: Iterable[Path] = ()) -> Scan:
-    """Read every file below `data_dir` and the extra ones (a control plane elsewhere), but for those left out."""
+def scan(
+    data_dir: Path,
+    sought: Sought,
+    extra: Iterable[Path] = (),
+    without: Iterable[Path] = (),
+    stored: Iterable[tuple[str, bytes]] = (),
+) -> Scan:
+    """Read every file below `data_dir` and the extra ones (a control plane elsewhere), but for those left out.
+
+    `stored`: names and bytes of what lies elsewhere, read in the same way.
+    """
     left_out, elsewhere = set(without), set(extra)
     found: list[Found] = []
     files = size = 0
@@ -97,7 +109,18 @@ def scan(data_dir: Path, sought: Sought, extra: Iterable[Path] = (), without: It
             found += [Found(shown, what) for what in sorted(set(_search(path, sought, named=named)))]
         except FileNotFoundError:  # A live house replaces its files; what took its place is listed next time.
             continue
+    for name, data in stored:
+        files, size = files + 1, size + len(data)
+        found += [Found(name, what) for what in sorted(set(_search_stored(name, data, sought)))]
     return Scan(files, size, tuple(found))
+
+
+def stored_in(storage: Storage) -> Iterator[tuple[str, bytes]]:
+    """Yield every object that a lake has outside `data_dir`, each of its versions; tombstones are ids, and go last."""
+    for item in storage.objects():
+        data = None if item.name.startswith("hidden/") else storage.read(item.name, item.version)
+        if data is not None:
+            yield item.name if item.version in (None, "null") else f"{item.name}?versionId={item.version}", data
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -111,12 +134,25 @@ def _search(path: Path, sought: Sought, *, named: bool) -> Iterator[str]:
     if path.stat().st_size == 0:  # An empty file can't be mapped.
         return
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        if not named and any(data.find(name) >= 0 for name in sought.names):
-            yield "name"
-        if any(data.find(secret) >= 0 for secret in sought.secrets):
-            yield "secret"
-        hit = any(data.find(text) >= 0 for text in sought.texts)
-    if hit and (path.suffix != ".seg" or _is_own_frame(path, sought)):
+        found = set(_search_bytes(data, sought, named=named))
+    if "text" in found and path.suffix == ".seg" and not _is_own_frame(path, sought):
+        found.remove("text")
+    yield from found
+
+
+def _search_stored(name: str, data: bytes, sought: Sought) -> Iterator[str]:
+    if name.partition("?")[0].endswith(".parquet"):
+        yield from _search_parquet(pa.BufferReader(data), sought)
+    else:
+        yield from _search_bytes(data, sought, named=False)
+
+
+def _search_bytes(data: bytes | mmap.mmap, sought: Sought, *, named: bool) -> Iterator[str]:
+    if not named and any(data.find(name) >= 0 for name in sought.names):
+        yield "name"
+    if any(data.find(secret) >= 0 for secret in sought.secrets):
+        yield "secret"
+    if any(data.find(text) >= 0 for text in sought.texts):
         yield "text"
 
 
@@ -131,12 +167,12 @@ def _is_own_frame(path: Path, sought: Sought) -> bool:
     return any(data.find(text, start) >= 0 for text in sought.texts)
 
 
-def _search_parquet(path: Path, sought: Sought) -> Iterator[str]:
-    if "account" in pq.read_schema(path).names:
-        if rows_of(path, sought.account):
+def _search_parquet(source: Any, sought: Sought) -> Iterator[str]:
+    if "account" in pq.read_schema(source).names:
+        if rows_of(source, sought.account):
             yield "rows"
         return
-    file = pq.ParquetFile(path)
+    file = pq.ParquetFile(source)
     for batch in file.iter_batches():
         for data in _buffers(batch):
             if any(data.find(name) >= 0 for name in sought.names):

@@ -56,11 +56,11 @@ def take_out(folder: Path, account: str, erasure: str, moment: datetime | None =
     return Loss(folder, rows)
 
 
-def rows_of(path: Path, account: str) -> int:
-    """Return how many rows of the account a Parquet file holds; 0 for one without that column."""
-    if "account" not in pq.read_schema(path).names:
+def rows_of(source: Any, account: str) -> int:
+    """Return how many rows of the account a Parquet file (its path, or an open one) holds; 0 without that column."""
+    if "account" not in pq.read_schema(source).names:
         return 0
-    return int(pc.sum(pc.equal(pq.read_table(path, columns=["account"])["account"], account)).as_py() or 0)
+    return int(pc.sum(pc.equal(pq.read_table(source, columns=["account"])["account"], account)).as_py() or 0)
 
 
 def sweep(directory: Path) -> None:

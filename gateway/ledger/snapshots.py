@@ -44,6 +44,11 @@ class Snapshot:
     requested_by: str
     report: dict[str, Any]
 
+    @property
+    def needed(self) -> int:
+        """How many persons must approve, as the policy was when it was frozen."""
+        return int(self.report.get("approvals", 1))
+
 
 def propose(connection: sa.Connection, snapshot: Snapshot) -> Snapshot:
     """Register a frozen snapshot as waiting for approval; the same hash twice is the same proposal."""
@@ -71,13 +76,19 @@ def get(connection: sa.Connection, digest: str) -> Snapshot:
 
 
 def every(connection: sa.Connection) -> list[tuple[Snapshot, approvals.Approval | None]]:
-    """Return all snapshots, newest first, each with its approval or None."""
-    approved = {approval.snapshot: approval for approval in approvals.every(connection)}
+    """Return all snapshots, newest first, each with the approval that made it approved, or None."""
+    given = approvals.every(connection)
     rows = connection.execute(sa.select(table).order_by(table.c.created.desc()))
-    return [(Snapshot(**row._mapping), approved.get(row.hash)) for row in rows]
+    found = [Snapshot(**row._mapping) for row in rows]
+    return [(snapshot, approvals.complete(given.get(snapshot.hash, []), snapshot.needed)) for snapshot in found]
+
+
+def approval(connection: sa.Connection, snapshot: Snapshot) -> approvals.Approval | None:
+    """Return the approval that made a snapshot approved, or None while as many as it needs have not approved."""
+    return approvals.complete(approvals.of(connection, snapshot.hash), snapshot.needed)
 
 
 def approve(connection: sa.Connection, digest: str, approver: str, note: str = "") -> approvals.Approval:
     """Approve a snapshot's hash; `Forbidden` for the one who asked for it. Approving twice keeps the first."""
     snapshot = get(connection, digest)
-    return approvals.give(connection, snapshot.hash, approver, snapshot.requested_by, note)
+    return approvals.give(connection, snapshot.hash, approver, snapshot.requested_by, note, snapshot.needed)

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gateway.ledger.blanking import is_blank
+from gateway.ledger.configuration import Place
 from gateway.ledger.frames import Kind, read_segment
 from gateway.ledger.identifiers import from_rfc3339
 from gateway.ledger.lake import Lake, millisecond
@@ -22,11 +23,11 @@ _COLUMNS = ["id", "time", *SUBJECTS, "cost"]
 class Spending:
     """The cost of every live request since a moment, each counted once."""
 
-    def __init__(self, data_dir: Path, since: datetime) -> None:
+    def __init__(self, settings: Place, since: datetime) -> None:
         # The spool is read first: a record that moves to the lake in the meantime is then seen twice, never missed.
-        self._waiting = _waiting(data_dir / "spool", since)
+        self._waiting = _waiting(settings.data_dir / "spool", since)
         chosen = (pc.field("origin") == "live") & (pc.field("time") >= millisecond(since))
-        recorded = Lake(data_dir / "lake" / "traffic").read(columns=_COLUMNS, filter=chosen)
+        recorded = Lake.of(settings).read(columns=_COLUMNS, filter=chosen)
         known = pa.array(self._waiting, recorded["id"].type)
         self._recorded = recorded.filter(pc.invert(pc.is_in(recorded["id"], value_set=known)))
 

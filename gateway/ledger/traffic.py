@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -87,7 +88,7 @@ def today() -> str:
     return now().date().isoformat()
 
 
-def to_table(records: Sequence[Mapping[str, Any]], day: str | None = None) -> pa.Table:
+def to_table(records: Sequence[dict[str, Any]], day: str | None = None) -> pa.Table:
     """Turn records into rows of `SCHEMA`, dated by the day of ingestion (today, where it is not given)."""
     extras = _Extras(records)
     values = _split("", records, _KNOWN, extras)
@@ -118,7 +119,7 @@ def from_row(row: Mapping[str, Any]) -> dict[str, Any]:
 class _Extras:
     """What each record has beyond its columns: its own `extra`, fields of other systems, values that don't fit."""
 
-    def __init__(self, records: Sequence[Mapping[str, Any]]) -> None:
+    def __init__(self, records: Sequence[dict[str, Any]]) -> None:
         own = [record.get("extra") for record in records]
         self.found: list[dict[str, Any] | None] = [dict(extra) if isinstance(extra, dict) else None for extra in own]
         for position, extra in enumerate(own):
@@ -134,17 +135,17 @@ class _Extras:
 
 
 def _split(
-    prefix: str, objects: Sequence[Mapping[str, Any]], names: Sequence[str], extras: _Extras
+    prefix: str, objects: Sequence[dict[str, Any]], names: Sequence[str], extras: _Extras
 ) -> dict[str, Sequence[Any]]:
     """Return the objects' fields of those names, a column each; fields that they should not have are extras."""
-    absent: dict[str, Any] = dict.fromkeys(names)
-    rows = [{**absent, **value} for value in objects]  # the known fields come first, in their order
-    if max(map(len, rows), default=0) > len(absent):
-        for position, row in enumerate(rows):
-            for key in list(row)[len(absent) :]:
-                extras.keep(position, prefix + key, row.pop(key))
-    columns = zip(*(row.values() for row in rows), strict=True) if rows else [()] * len(absent)
-    return dict(zip(names, columns, strict=True))
+    found = set(chain.from_iterable(objects))
+    unknown = found.difference(names)
+    for position, value in enumerate(objects) if unknown else ():
+        for key in value:
+            if key in unknown:
+                extras.keep(position, prefix + key, value[key])
+    absent = [None] * len(objects)
+    return {name: list(map(dict.get, objects, repeat(name))) if name in found else absent for name in names}
 
 
 def _objects(name: str, values: Sequence[Any], fields: Mapping[str, str], extras: _Extras) -> dict[str, Sequence[Any]]:

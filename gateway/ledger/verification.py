@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from gateway.ledger import removed_numbers
 from gateway.ledger.configuration import Place
 from gateway.ledger.frames import Kind, read_segment
 from gateway.ledger.lake import STORED, Lake
@@ -67,9 +66,10 @@ def verify(settings: Place) -> list[SlotReport]:
     """Compare spool and lake for every stream that either knows. Right while gateway and ingester run."""
     # The spool is read first: a frame that moves to the lake in the meantime is then seen twice, never missed.
     spooled = {stream_of(folder) or folder.name: _read_spool(folder) for folder in slots(settings.data_dir / "spool")}
-    recorded = _read_lake(Lake(settings.data_dir / "lake" / "traffic"))
+    lake = Lake.of(settings)
+    recorded = _read_lake(lake)
     # Read last: a number is noted before its row goes, so that none is in neither place.
-    removed = removed_numbers.read(settings.data_dir / "lake")
+    removed = lake.storage.removed()
     nothing = np.empty(0, np.int64)
     return [
         _compare(stream, spooled.get(stream), *recorded.get(stream, (nothing, nothing)), removed.get(stream, nothing))

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from detector.commands import alerts, detector
-from detector.service import Service, lake_path
+from detector.service import Service
 from gateway.ledger import accounts, operators
 from gateway.settings import load_settings
 from tests.control_plane import fresh
@@ -38,7 +38,7 @@ def config(tmp_path_factory: pytest.TempPathFactory, scene_rows: list[Record]) -
     file.write_text('[[models]]\nname = "teacher"\nbackends = ["http://127.0.0.1:8001"]\n')
     settings = load_settings(file, {})
     rows = [row for row in scene_rows if row["account"] in ("harvester", "rag")]
-    histories.fill_lake(lake_path(settings), rows)
+    histories.fill_lake(settings.data_dir / "lake" / "traffic", rows)
     database = fresh(settings.database_url)
     with database.write() as connection:
         for name in ("harvester", "rag"):

@@ -10,14 +10,16 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from detector.service import PROCESS, Service, lake_path
-from gateway.ledger import accounts, alerts, metric_files, tombstones
+from detector.service import PROCESS, Service
+from gateway.ledger import accounts, alerts, metric_files
 from gateway.ledger.database import Database
+from gateway.ledger.errors import LakeUnreachable
 from gateway.ledger.lake import Lake
 from gateway.settings import DetectorSettings, Settings, load_settings
 from tests.control_plane import fresh
 from tests.detector import histories
 from tests.detector.histories import Record
+from tests.gateway.house.waiting import eventually
 
 
 @pytest.fixture
@@ -48,7 +50,7 @@ def test_rounds_follow_the_lake_and_name_the_harvester(
     settings: Settings, database: Database, rows: list[Record]
 ) -> None:
     """History raises nothing; when the live rows come in, one alert is raised, and in time."""
-    service, lake = Service(settings, database), Lake(lake_path(settings))
+    service, lake = Service(settings, database), Lake.of(settings)
     assert service.round().rows == 0
     lake.append(histories.to_table([row for row in rows if row["origin"] == "imported"]))
     assert service.round().raised == 0
@@ -67,7 +69,7 @@ def test_a_restart_goes_on_from_the_checkpoint(
     settings: Settings, database: Database, rows: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What was read is not read again, nothing is lost, no alert is repeated, and the same is said as without it."""
-    lake = Lake(lake_path(settings))
+    lake = Lake.of(settings)
     lake.append(histories.to_table([row for row in rows if row["origin"] == "imported"]))
     first = Service(settings, database)
     first.round()
@@ -95,7 +97,7 @@ def test_a_checkpoint_that_cannot_be_read_costs_time_only(
     settings: Settings, database: Database, rows: list[Record]
 ) -> None:
     """A damaged file is set aside with a warning, and the lake is read from its beginning."""
-    Lake(lake_path(settings)).append(histories.to_table(rows))
+    Lake.of(settings).append(histories.to_table(rows))
     first = Service(settings, database)
     first.round()
     first.keep()
@@ -108,24 +110,51 @@ def test_an_account_that_is_being_erased_is_forgotten(
     settings: Settings, database: Database, rows: list[Record]
 ) -> None:
     """From the tombstone on neither the service nor its file knows the account."""
-    lake = Lake(lake_path(settings))
+    lake = Lake.of(settings)
     lake.append(histories.to_table(rows))
     service = Service(settings, database)
     service.round()
     service.keep()
     kept = settings.data_dir / "detector" / "state"
     assert b"harvester" in kept.read_bytes()
-    with lake.changing():
-        tombstones.put(lake.folder.parent, "harvester")
+    lake.hide("harvester")
     service.round()
     service.keep()
     assert service.watch.book.names == ["chat"]
     assert b"harvester" not in kept.read_bytes()
 
 
+def test_a_lake_that_does_not_answer_is_waited_for(
+    settings: Settings, database: Database, rows: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was seen is kept, the lag grows, and it goes on where it was once the lake answers."""
+    service, lake, stop = Service(settings, database), Lake.of(settings), threading.Event()
+    lake.append(histories.to_table(rows[:50]))
+    assert service.round().rows == 50
+    silent = threading.Event()
+    silent.set()
+    version = service._lake.version
+
+    def answer() -> int:
+        if silent.is_set():
+            raise LakeUnreachable("no answer")
+        return version()
+
+    monkeypatch.setattr(service._lake, "version", answer)
+    thread = threading.Thread(target=service.run, args=(stop,))
+    thread.start()
+    lake.append(histories.to_table(rows[50:80]))
+    counted = service.metrics.registry.get_sample_value
+    eventually(lambda: (counted("spiritsafe_detector_lag_seconds") or 0) > 0.3, 30)
+    silent.clear()
+    eventually(lambda: counted("spiritsafe_detector_rows_total") == 80, 30)
+    stop.set()
+    thread.join(30)
+
+
 def test_its_metrics_are_published(settings: Settings, database: Database, rows: list[Record]) -> None:
     """The operator process finds lag, accounts, alerts and the cost of rounds among the published metrics."""
-    Lake(lake_path(settings)).append(histories.to_table(rows))
+    Lake.of(settings).append(histories.to_table(rows))
     service, stop = Service(settings, database), threading.Event()
     thread = threading.Thread(target=service.run, args=(stop,))
     thread.start()

@@ -9,14 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
 from distiller.commands import distill
-from distiller.gate import Rule
+from distiller.fixed_rules import Asked
 from distiller.launch import Recipe, Workshop, train
 from distiller.snapshot import freeze
 from gateway.ledger import alerts, audit, consents, erasing, operators, registry
@@ -25,9 +27,10 @@ from gateway.ledger.erasing import Surroundings
 from gateway.ledger.errors import Forbidden
 from gateway.settings import load_settings
 from tests.distiller import scripted_training
-from tests.distiller.house import House, label, record, records, tickets
+from tests.distiller.house import BEGIN, House, label, record, records, tickets
 from tests.fakes import Received, Script, chat_answer, fake_vllm, usage
 
+GERMAN = ("mein wiki ist seit Montag nicht erreichbar", "der Umzug auf den neuen Server ist gescheitert")
 SIZES = ("--calibration-rows", "40", "--least-train-rows", "60")
 
 
@@ -58,12 +61,16 @@ class Desk:
         document: dict[str, Any] = json.loads(result.stdout)
         return document
 
-    def select(self, gate_rows: int = 50) -> str:
-        example = ("--task", "tickets", "--like", "r00000", "--requested-by", "ada")
+    def select(self, *options: str, gate_rows: int = 50) -> str:
+        example = ("--task", "tickets", "--like", "r00000", "--requested-by", "ada", *options)
         return str(self.json("select", *example, "--gate-rows", str(gate_rows), *SIZES)["hash"])
 
+    def ids(self, digest: str, split: str) -> set[str]:
+        manifest = json.loads((self.settings.data_dir / "snapshots" / digest / "manifest.json").read_text())
+        return {row_id for row_id, _ in manifest["splits"][split]["rows"]}
+
     def approved(self, gate_rows: int = 50) -> str:
-        digest = self.select(gate_rows)
+        digest = self.select(gate_rows=gate_rows)
         self.json("approve", digest, "--operator", "bo", "--note", "looked at it")
         return digest
 
@@ -109,14 +116,15 @@ def test_from_requests_to_a_card(tmp_path: Path, share: float, state: str) -> No
         )
         evaluated = desk.json("evaluate", "tickets", "--answers", str(truth))
     assert evaluated["state"] == state
-    assert evaluated["gate"]["pairs"] == 400
+    assert 400 <= evaluated["gate"]["pairs"] < 410  # near duplicates stay together
     assert evaluated["gate"]["verdict"].startswith("passed" if state == "candidate" else "refused")
     published = desk("publish", "tickets@1")
     if state == "refused":
         assert "only a student that passed the gate" in published.stderr
         return
     card = Path(json.loads(published.stdout)["card"]).read_text()
-    for words in (digest, "`shop`: 540 rows", "Apache-2.0", "Approved by bo", "4 of the teacher's layers", "95 %"):
+    rows = sum(desk.json("show", digest)["rows"].values())
+    for words in (digest, f"`shop`: {rows} rows", "Apache-2.0", "Approved by bo", "4 of the teacher's layers", "95 %"):
         assert words in card
 
 
@@ -125,7 +133,7 @@ def test_a_students_rows_are_found_from_its_name(desk: Desk) -> None:
     digest = desk.approved()
     desk.json("train", digest, "--name", "tickets")
     lines = [json.loads(line) for line in desk("show", "tickets@1", "--rows").stdout.splitlines()]
-    assert len(lines) == 160
+    assert len(lines) == 158  # two are nearly rows of a later split
     assert set(lines[0]) == {"split", "id", "sha256"}
     shown = desk.json("show", digest[:12])
     assert (shown["students"], shown["approved_by"]) == (["tickets@1"], "bo")
@@ -145,6 +153,27 @@ def test_training_keeps_what_routing_and_the_gate_need(desk: Desk) -> None:
     near = [distance.distance(text) <= distance.threshold for text in tickets(160)]
     assert sum(near) / len(near) > 0.9
     assert distance.distance("Write a sonnet about the moon in winter.") > distance.threshold
+
+
+def test_the_gates_rule_is_fixed_by_the_first_student(desk: Desk) -> None:
+    """A later student of the same rows takes over what was fixed, and another margin is refused before it trains."""
+    digest = desk.approved()
+    desk.json("train", digest, "--name", "tickets", "--margin", "0.03", "--attempts", "2")
+    refused = desk("train", digest, "--name", "tickets", "--margin", "0.1")
+    assert "--margin 0.1 is not the 0.03 that was fixed" in refused.stderr
+    later = desk.json("train", digest, "--name", "tickets")["training"]
+    assert (later["gate_margin"], later["gate_attempts"]) == (0.03, 2)
+
+
+def test_protected_slices_are_frozen_with_the_rows(desk: Desk) -> None:
+    """`--slice` marks the rows that are in it, and the gate's rule takes it over; other metadata is not kept."""
+    desk.house.log([record(5000 + i, text, metadata={"language": "de", "who": "x"}) for i, text in enumerate(GERMAN)])
+    example = ("--task", "tickets", "--like", "r00000", "--requested-by", "ada", "--slice", "language=de")
+    digest = desk.json("select", *example, "--gate-rows", "50", *SIZES)["hash"]
+    rows = pq.read_table(desk.settings.data_dir / "snapshots" / digest / "gate.parquet")["slices"].to_pylist()
+    assert [row for row in rows if row] == [["language=de"]] * len(GERMAN)
+    desk.json("approve", digest, "--operator", "bo")
+    assert desk.json("train", digest, "--name", "tickets")["training"]["gate_slices"] == ["language=de"]
 
 
 def test_the_untrained_baseline_is_a_student_like_any_other(desk: Desk) -> None:
@@ -198,7 +227,7 @@ def test_a_withdrawal_during_the_training_still_counts(desk: Desk) -> None:
                 consents.withdraw(connection, "shop", "test")
 
     with pytest.raises(Forbidden, match="withdrew consent"):
-        train(Workshop(desk.settings, desk.house.database, "test", withdraw), digest, "tickets", Recipe(), Rule())
+        train(Workshop(desk.settings, desk.house.database, "test", withdraw), digest, "tickets", Recipe(), Asked())
     assert desk.students_left() == []
     with desk.house.database.read() as connection:
         assert registry.every(connection) == []
@@ -284,7 +313,7 @@ def test_what_people_did_is_in_the_audit_log(desk: Desk) -> None:
 def test_withdrawn_rows_are_out_of_the_snapshot_and_nothing_trains_on_it(desk: Desk) -> None:
     """Approval and training are refused with the reason; `show` tells by ids and hashes what it was, and its mark."""
     digest = desk.select()
-    around = Surroundings(desk.settings.data_dir, desk.house.database, lambda: None, 0.0, 0.0)
+    around = Surroundings(desk.settings, desk.house.database, lambda: None, 0.0, 0.0)
     receipt = erasing.withdraw(around, "shop", "test").receipt
     assert receipt is not None
     assert receipt["snapshots"] == [{"reference": digest, "rows": receipt["rows"]}]
@@ -299,6 +328,57 @@ def test_withdrawn_rows_are_out_of_the_snapshot_and_nothing_trains_on_it(desk: D
     assert shown["report"]["accounts"] == {"shop": receipt["rows"]}
 
 
+def test_evaluation_rows_are_frozen_for_the_task(desk: Desk) -> None:
+    """The next snapshot has the same gate rows, none newer trains, and only `--new-evaluation` takes newer ones."""
+    first = desk.select()
+    assert desk.select() == first
+    desk.house.log([record(700 + i, text) for i, text in enumerate(tickets(60, seed=9))])
+    second, renewed = desk.select(), desk.select("--new-evaluation")
+    gates = [desk.ids(digest, "gate") for digest in (first, second, renewed)]
+    assert gates[0] == gates[1] != gates[2]
+    assert desk.ids(second, "train") <= desk.ids(first, "train")
+    assert not desk.ids(renewed, "train") & gates[2]
+    refused = desk("select", "--task", "tickets", "--like", "r00000", "--gate-rows", "51", *SIZES)
+    assert "or freeze newer ones with --new-evaluation" in refused.stderr
+
+
+def test_a_withdrawal_ends_the_evaluation_rows(desk: Desk) -> None:
+    """Rows that may not be used are not taken over: new ones are frozen, and why is said."""
+    desk.select()
+    erasing.withdraw(Surroundings(desk.settings, desk.house.database, lambda: None, 0.0, 0.0), "shop", "test")
+    with desk.house.database.write() as connection:
+        consents.grant(connection, "shop", "test", time=BEGIN - timedelta(days=1))
+    example = ("--task", "tickets", "--like", "r00000", "--requested-by", "ada", "--gate-rows", "50", *SIZES)
+    assert "frozen anew: those before can't be taken over: snapshot" in desk("select", *example).stderr
+
+
+def test_lineage_goes_both_ways(desk: Desk) -> None:
+    """From a request and an account to the snapshots and students that hold it, from a student to its rows."""
+    digest = desk.approved()
+    desk.json("train", digest, "--name", "tickets")
+    [trace] = [json.loads(line) for line in desk("lineage", "r00003").stdout.splitlines()]
+    assert (trace["snapshot"], trace["split"], trace["students"]) == (digest, "train", ["tickets@1"])
+    [account] = [json.loads(line) for line in desk("lineage", "shop").stdout.splitlines()]
+    assert (account["rows"], account["students"]) == (158, ["tickets@1"])
+    rows = [json.loads(line) for line in desk("lineage", "tickets@1").stdout.splitlines()]
+    assert {row["id"]: row["sha256"] for row in rows}["r00003"] == trace["sha256"]
+    assert "no snapshot holds or held 'nobody'" in desk("lineage", "nobody").stderr
+
+
+def test_policy_may_want_two_people(desk: Desk) -> None:
+    """With `approvals = 2` one yes is not enough, the same person twice is one, and the student has both names."""
+    desk.house.file.write_text(desk.house.file.read_text() + "approvals = 2\n")
+    with desk.house.database.write() as connection:
+        operators.create(connection, "cy", "a long password", "test")
+    digest = desk.select()
+    for _ in range(2):
+        desk.json("approve", digest, "--operator", "bo")
+        assert "has 1 of 2 approvals" in desk("train", digest, "--name", "tickets").stderr
+    assert desk.json("show", digest)["approved_by"] is None
+    desk.json("approve", digest, "--operator", "cy")
+    assert desk.json("train", digest, "--name", "tickets")["training"]["approved_by"] == "bo and cy"
+
+
 def test_a_withdrawal_while_rows_are_selected_still_counts(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rights are read again when the snapshot is proposed, and what was frozen without them goes."""
 
@@ -308,7 +388,7 @@ def test_a_withdrawal_while_rows_are_selected_still_counts(desk: Desk, monkeypat
             consents.withdraw(connection, "shop", "test")
         return frozen
 
-    monkeypatch.setattr("distiller.commands.freeze", withdrawn_meanwhile)
+    monkeypatch.setattr("distiller.proposing.freeze", withdrawn_meanwhile)
     result = desk("select", "--task", "tickets", "--like", "r00000", *SIZES, "--gate-rows", "50")
     assert result.exit_code == 1
     assert "withdrew consent" in result.stderr

@@ -5,16 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from distiller.evaluation import EvaluationFailed, Speed, normalised, read_answers, student_prices
+from distiller.evaluation import EvaluationFailed, Speed, field_f1, normalised, read_answers, student_prices
+from distiller.fixed_rules import as_training
+from distiller.gate import Rule
 from distiller.selection import rights_now, select, task_like
 from distiller.snapshot import Frozen, freeze
 from distiller.splitting import Sizes, split
-from distiller.trial import AGREEMENT, Demand, Surroundings, evaluate
+from distiller.trial import AGREEMENT, Demand, Surroundings, TooFewPairs, evaluate
 from gateway.ledger import registry, snapshots
 from gateway.ledger.errors import Forbidden, InvalidValue, NotFound
 from gateway.ledger.identifiers import now
@@ -23,6 +26,9 @@ from tests.distiller.house import FORM, House, label, records
 from tests.fakes import FakeVllm, Received, Script, Wait, chat_answer, error_response, fake_vllm, usage
 
 PAIRS, MINIMUM = 205, 200  # gate rows, and how many the gate asks for here: every one of them is asked over HTTP
+
+
+SLICE = "language=de"
 
 
 class Case:
@@ -36,12 +42,13 @@ class Case:
         self.answers = {row.id: label(row.text) for row in self.frozen.rows("gate")}
         self.reference = ""
 
-    def renew(self) -> None:
+    def renew(self, training: dict[str, Any] | None = None) -> None:
         """Register the next version, served by models that are both nearly always right."""
         self.models.always(script(0.97, 0.98))
         self.models.received.clear()
         with self.house.database.write() as connection:
             student = self._student(registry.next_version(connection, "tickets"))
+            student = replace(student, training=training or student.training)
             self.reference = registry.add(connection, student, "test").reference
             registry.set_url(connection, self.reference, self.models.url)
 
@@ -70,7 +77,8 @@ class Case:
         return frozen
 
     def _student(self, version: int) -> Student:
-        training = {"gate_margin": 0.05, "gate_alpha": 0.05, "gate_minimum_pairs": MINIMUM}
+        # Each has evaluation rows of its own, so that none spends another's attempt.
+        training = as_training(Rule(minimum_pairs=MINIMUM, slices=(SLICE,)), f"rows of {version}")
         manifest = self.frozen.manifest
         return Student(
             "tickets", version, "tickets", manifest["endpoint"], manifest["skeleton"], self.frozen.hash, "teacher",
@@ -78,14 +86,22 @@ class Case:
         )  # fmt: skip
 
 
-def script(student_right: float, teacher_right: float = 1.0, pause: Callable[[str], float] = lambda _: 0.0) -> Any:
-    """Make both models right that share of the time, and slow as `pause` says of a model's name."""
+def script(
+    student_right: float,
+    teacher_right: float = 1.0,
+    pause: Callable[[str], float] = lambda _: 0.0,
+    apart: bool = False,
+) -> Any:
+    """Make both models right that share of the time, on other requests if `apart`; `pause`: seconds by model's name."""
 
     def play(received: Received) -> Script:
         body = received.body
         text = body["messages"][-1]["content"]
         share = teacher_right if body["model"] == "teacher" else student_right
-        answer = f" {label(text).title()}.\n" if sum(text.encode()) % 100 < 100 * share else "other words"
+        luck = sum(text.encode()) % 100
+        if apart and body["model"] == "teacher":
+            luck = 99 - luck
+        answer = f" {label(text).title()}.\n" if luck < 100 * share else "other words"
         reply = chat_answer(body["model"], answer, usage(20, body["max_tokens"]))
         seconds = pause(body["model"])
         return [Wait(seconds), reply] if seconds else [reply]
@@ -189,12 +205,45 @@ def test_another_margin_than_before_training_is_refused(case: Case) -> None:
 
 
 def test_too_few_known_answers_are_no_pass(case: Case) -> None:
-    """One known answer short of the minimum a perfect student is refused, and the words say how many are missing."""
-    case.models.always(script(1.0))
-    student = case.evaluate(dict(list(case.answers.items())[: MINIMUM - 1]))
-    assert student.state == "refused"
+    """One known answer short of the minimum nobody is asked, and the words say how many are missing."""
+    with pytest.raises(TooFewPairs, match=rf"{MINIMUM - 1} pairs are too few, 1 more.*Nobody was asked"):
+        case.evaluate(dict(list(case.answers.items())[: MINIMUM - 1]))
+    assert case.models.received == []
+    assert case.state() == "trained"
+
+
+def test_no_verdict_leaves_the_student_trained_and_spends_the_test(case: Case) -> None:
+    """Both disagree too much for so few pairs: neither a pass nor a refusal, and the same pairs are not asked again."""
+    case.models.always(script(0.85, 0.85, apart=True))
+    student = case.evaluate(case.answers)
     assert student.gate is not None
-    assert (student.gate["pairs"], "(1 more)" in student.gate["verdict"]) == (MINIMUM - 1, True)
+    assert (student.state, student.gate["outcome"], student.gate["looks"]) == ("trained", "no verdict", 1)
+    assert student.gate["missing"] > 0
+    with pytest.raises(TooFewPairs, match="1 more are missing"):
+        case.evaluate(case.answers)
+
+
+def test_a_spent_evaluation_set_tests_nobody(case: Case) -> None:
+    """After the attempt that was fixed beforehand the next student is refused its test, with the remedy."""
+    fixed = as_training(Rule(minimum_pairs=MINIMUM), "the same rows")
+    case.renew(fixed)
+    case.evaluate(case.answers)
+    case.renew(fixed)
+    with pytest.raises(Forbidden, match=r"one sealed test.*--new-evaluation"):
+        case.evaluate(case.answers)
+    assert case.models.received == []
+    case.renew(fixed | {"trained": False})  # a baseline spends nothing
+    baseline = case.evaluate(case.answers)
+    assert baseline.state == "refused"
+    assert baseline.gate is not None
+    assert baseline.gate["verdict"].startswith("refused: a baseline")
+
+
+def test_a_slice_with_few_pairs_stays_with_the_teacher(case: Case) -> None:
+    """The report says of every protected slice whether the student may have it."""
+    gate = case.evaluate(case.answers).gate
+    assert gate is not None
+    assert [(entry["slice"], entry["stays_with_teacher"]) for entry in gate["slices"]] == [(SLICE, True)]
 
 
 def test_answers_of_other_requests_are_no_answers(case: Case) -> None:
@@ -252,6 +301,27 @@ def test_waits_until_the_student_is_served(case: Case) -> None:
 def test_normalised_answers(one: str, other: str, equal: bool) -> None:
     """Case, spacing, quotes and a full stop make no difference, and JSON is compared by its value."""
     assert (normalised(one) == normalised(other)) is equal
+
+
+@pytest.mark.parametrize(
+    ("answer", "score"),
+    [
+        ('{"name": "Ada", "items": ["ink", "pen"]}', 1.0),
+        ('{"items": ["pen", "ink"], "name": " ada."}', 1.0),
+        ('{"name": "Ada", "items": ["ink"]}', 0.8),
+        ('{"name": "Bo", "items": []}', 0.0),
+        ("Ada wants ink and a pen", 0.0),
+    ],
+)
+def test_the_f1_of_fields(answer: str, score: float) -> None:
+    """Each field counts by its path and value; a list's order makes no difference, and prose has no fields."""
+    assert field_f1(answer, '{"name": "Ada", "items": ["ink", "pen"]}') == pytest.approx(score)
+
+
+def test_a_known_answer_without_fields_is_an_error() -> None:
+    """The metric `fields` needs JSON to compare with."""
+    with pytest.raises(InvalidValue, match="use `exact`"):
+        field_f1("{}", "money")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq, minimize_scalar
 
-from distiller.gate import Rule, decide, mcnemar, tango_lower_bound, wilson
+from distiller.bootstrap import clustered_lower_bound
+from distiller.gate import Rule, decide
+from distiller.proportions import mcnemar, pairs_needed, power_at_equality, tango_lower_bound, tango_upper_bound, wilson
 
 
 def brute_force_bound(b: int, c: int, n: int, alpha: float) -> float:
@@ -35,6 +37,21 @@ def brute_force_bound(b: int, c: int, n: int, alpha: float) -> float:
 def test_tango_agrees_with_brute_force(b: int, c: int, n: int, alpha: float) -> None:
     """The closed form gives the bound that numerical maximisation of the constrained likelihood gives."""
     assert tango_lower_bound(b, c, n, alpha) == pytest.approx(brute_force_bound(b, c, n, alpha), abs=1e-5)
+
+
+def test_tango_is_the_published_interval() -> None:
+    """1 against 7 of 21 pairs is −0.517 to −0.026 at two-sided 95 %.
+
+    Bentur's airway data in M. W. Fagerland, S. Lydersen, P. Laake, Statistics in Medicine 33, 2014, 2850–2875.
+    """
+    bounds = tango_lower_bound(1, 7, 21, 0.025), tango_upper_bound(1, 7, 21, 0.025)
+    assert [round(bound, 3) for bound in bounds] == [-0.517, -0.026]
+
+
+def test_how_many_pairs_a_verdict_takes() -> None:
+    """At 2 points, 5 % and 80 % power: 1,237 pairs at 8 % discordance, 3,092 at 20 %; and the power is that of them."""
+    assert (pairs_needed(0.02, 0.05, 0.8, 0.08), pairs_needed(0.02, 0.05, 0.8, 0.2)) == (1237, 3092)
+    assert power_at_equality(0.02, 0.05, 1237, 0.08) == pytest.approx(0.8, abs=1e-3)
 
 
 def test_tango_without_disagreement() -> None:
@@ -106,8 +123,84 @@ def test_a_worse_student_is_refused() -> None:
     assert "margin of 5 points does not allow" in verdict.verdict
 
 
-def test_too_few_pairs_are_no_pass() -> None:
-    """A perfect student over 399 pairs is refused, and the report says how many are missing."""
+def test_too_few_pairs_are_no_verdict() -> None:
+    """A perfect student over 399 pairs neither passes nor is refused, and the report says how many are missing."""
     verdict = decide([True] * 399, [True] * 399, Rule())
-    assert not verdict.passed
-    assert "(1 more)" in verdict.verdict
+    assert (verdict.outcome, verdict.passed, verdict.missing) == ("no verdict", False, 1)
+    assert "1 more are missing" in verdict.verdict
+
+
+def test_much_disagreement_takes_more_pairs() -> None:
+    """At two points and a fifth of the answers different, 1,237 pairs leave an equal student undecided, not refused."""
+    student = [True] * 990 + [False] * 123 + [True] * 124
+    teacher = [True] * 990 + [True] * 123 + [False] * 124
+    verdict = decide(student, teacher, Rule(margin=0.02))
+    assert verdict.outcome == "no verdict"
+    assert verdict.missing == pairs_needed(0.02, 0.05, 0.8, 247 / 1237) - 1237
+
+
+def test_what_is_proven_worse_is_refused_however_few_the_pairs() -> None:
+    """Fifty pairs are enough to refuse a student that is wrong on all of them."""
+    assert decide([False] * 50, [True] * 50, Rule()).outcome == "refused"
+
+
+def test_attempts_share_what_may_be_spent() -> None:
+    """With three attempts fixed beforehand each test has a third of α, so what passes once may not pass thrice."""
+    student, teacher = [True] * 430 + [False] * 20, [True] * 444 + [False] * 6
+    once, thrice = decide(student, teacher, Rule()), decide(student, teacher, Rule(attempts=3))
+    assert (once.outcome, thrice.outcome) == ("passed", "refused")
+    assert thrice.alpha == pytest.approx(0.05 / 3)
+
+
+def test_the_bootstrap_agrees_with_tango_where_rows_are_independent() -> None:
+    """With a conversation for every request the two bounds lie within three tenths of a point."""
+    values = [1.0] * 18 + [-1.0] * 22 + [0.0] * 410
+    bound = clustered_lower_bound(values, [str(i) for i in range(450)], 0.05)
+    assert bound == pytest.approx(tango_lower_bound(18, 22, 450, 0.05), abs=0.003)
+
+
+def test_the_bootstrap_minds_conversations() -> None:
+    """The same values in conversations of five that rise and fall together leave a wider bound; seeds are fixed."""
+    values = [1.0] * 20 + [-1.0] * 20 + [0.0] * 410
+    alone = clustered_lower_bound(values, [str(i) for i in range(450)], 0.05)
+    together = clustered_lower_bound(values, [str(i // 5) for i in range(450)], 0.05)
+    assert together < 1.8 * alone < 0
+    assert together == clustered_lower_bound(values, [str(i // 5) for i in range(450)], 0.05)
+
+
+def test_the_bootstrap_of_equal_values_is_not_sure() -> None:
+    """Where nothing differs, what may have been missed is the exact bound of a share that was never seen."""
+    assert clustered_lower_bound([0.0] * 100, [str(i) for i in range(100)], 0.05) == pytest.approx(0.05**0.01 - 1)
+
+
+def test_conversations_lower_the_gates_bound() -> None:
+    """Right and wrong answers within conversations: the lower of Tango's bound and the bootstrap's counts."""
+    student, teacher = [False] * 20 + [True] * 480, [True] * 480 + [False] * 20
+    talks = [str(i // 5) for i in range(500)]
+    alone, together = decide(student, teacher, Rule()), decide(student, teacher, Rule(), talks)
+    assert together.difference_lower_bound < alone.difference_lower_bound
+    assert "bootstrap" in together.method
+    assert "Tango" in alone.method
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_graded_students_at_the_margin_seldom_pass(seed: int) -> None:
+    """Of 200 graded candidates exactly five points worse, in conversations of three, at most a tenth pass."""
+    rng = np.random.default_rng(seed)
+    talks = [str(i // 3) for i in range(450)]
+    passed = 0
+    for _ in range(200):
+        shared = np.repeat(rng.random(150), 3)
+        loss = np.where(shared < 0.2, rng.choice([-1.0, -0.5, -0.25, 0.25, 0.0], 450), 0.0)
+        loss += np.where(shared >= 0.2, rng.choice([-0.2, 0.0], 450, p=[0.125, 0.875]), 0.0)
+        passed += clustered_lower_bound(loss.tolist(), talks, 0.05) > -0.2 * 0.3 - 0.8 * 0.025
+    assert passed <= 20
+
+
+def test_graded_scores_have_their_means_and_bounds() -> None:
+    """Shares are mean scores, `correct` full ones, and the quality floor's bound lies below the mean."""
+    student = [0.5, 1.0] * 225
+    verdict = decide(student, [1.0] * 450, Rule(metric="fields"))
+    assert verdict.outcome == "refused"
+    assert (verdict.student.share, verdict.student.correct) == (0.75, 225)
+    assert 0.7 < verdict.lower_bound < 0.75

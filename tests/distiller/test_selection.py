@@ -12,12 +12,13 @@ import pytest
 
 from distiller.selection import RULES, Rights, Selection, request_of, rights_now, select, task_like
 from distiller.splitting import Sizes, split
-from gateway.ledger import alerts, consents
+from gateway.ledger import alerts, consents, opt_outs
 from gateway.ledger.errors import InvalidValue, NotFound
 from gateway.ledger.identifiers import from_rfc3339, to_rfc3339
 from tests.distiller.house import BEGIN, FORM, House, record, records
 
 TEXT = "my wiki has been down since Monday."
+SKELETON = record(0, TEXT)["fingerprint"]["skeleton"]
 
 
 @pytest.fixture
@@ -42,6 +43,8 @@ EXCLUDED: dict[str, dict[str, Any]] = {
     "no_text": {"messages": None},
     "unfinished": {"finish_reason": "length"},
     "other_shape": {"tools": ["search"]},
+    "opted_out": {"user": "leaver"},
+    "student_in_conversation": {"fingerprint": {"skeleton": SKELETON, "conversation": "mixed"}},
     "empty": {"response": {"content": "  ", "choices": 1}},
     "incomplete": {"extra": None},
 }
@@ -50,10 +53,40 @@ EXCLUDED: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("reason", EXCLUDED)
 def test_every_reason_leaves_a_row_out_and_is_counted(house: House, reason: str) -> None:
     """A row that fails one rule is left out and counted under it; its good neighbour stays."""
-    house.log([record(0, "the certificate of example.org expired"), record(1, TEXT, **EXCLUDED[reason])])
+    with house.database.write() as connection:
+        opt_outs.put(connection, "shop", "leaver", "test")
+    rows = [record(0, "the certificate of example.org expired"), record(1, TEXT, **EXCLUDED[reason])]
+    if reason == "student_in_conversation":
+        rows.append(record(2, "and now?", model="tickets@1", model_role="student", **EXCLUDED[reason]))
+    house.log(rows)
     selection = chosen(house)
     assert [row.id for row in selection.rows] == ["r00000"]
-    assert selection.left_out == {reason: 1}
+    other = {"not_the_teacher": 1} if reason == "student_in_conversation" else {}
+    assert selection.left_out == {reason: 1} | other
+
+
+def test_every_row_says_by_what_right_it_is_in(house: House) -> None:
+    """Consent with its id and date, `store`, who answered under which licence, and where the row came from."""
+    house.log([record(0, "a")])
+    with house.database.read() as connection:
+        consent = consents.in_force(connection)["shop"]
+    assert chosen(house).rows[0].reason == (
+        f"consent {consent.id} to training, version 1, of 2026-10-31; store: true; "
+        "answered by teacher (Apache-2.0); live"
+    )
+
+
+def test_an_account_gives_no_more_than_the_cap(house: House) -> None:
+    """Above the cap its rows are drawn, the same ones each time, and what is left out is counted."""
+    with house.database.write() as connection:
+        consents.grant(connection, "other", "test", time=BEGIN - timedelta(days=1))
+    house.log([*records(40), *(fields | {"id": f"o{i}", "account": "other"} for i, fields in enumerate(records(5, 2)))])
+    first, again = (chosen(house, most_per_account=10) for _ in range(2))
+    accounts = [row.account for row in first.rows]
+    assert (accounts.count("shop"), accounts.count("other")) == (10, 5)
+    assert first.left_out["over_cap"] == 30
+    assert first.rows == again.rows
+    assert chosen(house).left_out.get("over_cap") is None
 
 
 def test_no_rule_is_untested() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,13 @@ from tests.distiller.house import House, records
 SIZES = Sizes(gate=40, calibration=30, least_train=20)
 
 
-def frozen(house: House, directory: Path, **settings: Any) -> Frozen:
-    """Select the whole lake's tickets and freeze them."""
+def frozen(house: House, directory: Path, salt: str = "5a17", **settings: Any) -> Frozen:
+    """Select the whole lake's tickets and freeze them, with one salt for all."""
     task = task_like(house.lake, house.settings, "tickets", "r00000")
     with house.database.read() as connection:
         rights = rights_now(connection, task.teacher)
     selection = select(house.lake, task, rights)
+    selection = replace(selection, rows=tuple(replace(row, salt=salt) for row in selection.rows))
     return freeze(directory, task, selection, split(selection.rows, SIZES), rights, settings)
 
 
@@ -57,6 +59,18 @@ def test_the_same_selection_is_the_same_snapshot(house: House, snapshot: Frozen,
     assert frozen(house, tmp_path / "snapshots", gate_rows=41).hash != snapshot.hash
 
 
+def test_hashes_are_salted(house: House, snapshot: Frozen, tmp_path: Path) -> None:
+    """Rows without a salt get one of their own, so that equal rows have other hashes in another snapshot."""
+    salted = frozen(house, tmp_path / "snapshots", salt="")
+    salts = [row.salt for row in salted.rows("train")]
+    assert len(set(salts)) == len(salts)
+    assert {len(salt) for salt in salts} == {32}
+    hashes = [dict(one.manifest["splits"]["train"]["rows"]) for one in (snapshot, salted)]
+    assert hashes[0].keys() == hashes[1].keys()
+    assert not set(hashes[0].values()) & set(hashes[1].values())
+    assert salts[0] not in (salted.path / "manifest.json").read_text()
+
+
 def test_says_whose_rows_by_which_right(snapshot: Frozen) -> None:
     """The manifest names teacher, licence, consent, lake version, code, and every row; the report counts them."""
     manifest = snapshot.manifest
@@ -72,7 +86,17 @@ def test_says_whose_rows_by_which_right(snapshot: Frozen) -> None:
 def test_the_files_have_the_columns_that_training_reads(snapshot: Frozen) -> None:
     """Each file has the agreed columns; `request` is a chat.completions body with its messages and output format."""
     table = pq.read_table(snapshot.path / "train.parquet")
-    assert table.column_names == ["id", "time", "account", "conversation", "request", "answer"]
+    assert table.column_names == [
+        "id",
+        "time",
+        "account",
+        "conversation",
+        "request",
+        "answer",
+        "slices",
+        "reason",
+        "salt",
+    ]
     request = json.loads(table["request"][0].as_py())
     assert set(request) == {"messages", "temperature", "max_tokens", "structured_outputs"}
 

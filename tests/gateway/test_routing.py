@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,39 @@ def test_every_other_request_goes_to_the_teacher_with_its_reason(distance_file: 
     assert reason(models, RouteRequest(near, floor)) == ("teacher", "quality_floor")
     assert reason(models, RouteRequest(near, Preferences(quality_floor=0.9))) == ("fruit@1", "adequate")
     assert reason(models, RouteRequest(near, Preferences(high_stakes=True))) == ("teacher", "stakes")
+
+
+def test_a_protected_slice_stays_with_the_teacher(distance_file: Path) -> None:
+    """Requests whose metadata say that they are in a slice that the gate did not prove are the teacher's."""
+    slices = [
+        {"slice": "language=de", "stays_with_teacher": True},
+        {"slice": "language=fr", "stays_with_teacher": False},
+    ]
+    models = catalogue(student(distance_file, gate={"lower_bound": 0.9, "slices": slices}))
+    for language, expected in (("de", ("teacher", "protected")), ("fr", ("fruit@1", "adequate"))):
+        wanted = request("Which colour has a fresh plum?", metadata={"language": language})
+        assert reason(models, RouteRequest(wanted)) == expected
+    assert reason(models, RouteRequest(request("Which colour has a fresh plum?"))) == ("fruit@1", "adequate")
+
+
+def test_a_rollout_gets_its_share_and_the_incumbent_the_rest(distance_file: Path) -> None:
+    """A tenth of the draws goes to the candidate, though dearer; the others to the incumbent, else to the teacher."""
+    staged = student(distance_file, "candidate", 2, rollout={"stage": "10"}, input_price=500)
+    near = RouteRequest(request("Which colour has a fresh plum?"))
+    for draw, alone, beside in ((0.05, "fruit@2", "fruit@2"), (0.1, "teacher", "fruit@1")):
+        router = CheapestRouter(itertools.repeat(draw).__next__)
+        decision = router.choose(near, catalogue(staged).automatic())
+        assert (decision.candidate.name, decision.reason) == (alone, "adequate" if draw < 0.1 else "rollout")
+        both = catalogue(student(distance_file), staged)
+        assert router.choose(near, both.automatic()).candidate.name == beside
+        assert [c.name for c in both.automatic(diverted=True)] == ["fruit@1", "teacher"]
+
+
+def test_a_shadow_gets_nothing(distance_file: Path) -> None:
+    """In the shadow, and once stopped, a candidate is none of `auto`'s."""
+    for rollout in ({"stage": "shadow"}, {"stage": None, "stopped": "worse"}, None):
+        models = catalogue(student(distance_file, "candidate", rollout=rollout))
+        assert reason(models, RouteRequest(request("Which colour has a fresh plum?"))) == ("teacher", "no_student")
 
 
 @pytest.mark.parametrize("broken", [{"url": None}, {"adequacy": None}, {"adequacy": "/nowhere/distance.npz"}])

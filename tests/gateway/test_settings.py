@@ -1,10 +1,13 @@
 """The settings file: what it accepts, and what its errors say."""
 
 import dataclasses
+import sys
 from pathlib import Path
 
 import pytest
 
+from gateway.ledger.errors import LedgerError
+from gateway.ledger.lake import Lake
 from gateway.settings import DEFAULT_TEXT, BackendSettings, Settings, SettingsError, ensure_file, load_settings
 
 MODEL = """
@@ -130,3 +133,34 @@ def test_the_control_plane_s_address_is_kept_and_not_shown(tmp_path: Path) -> No
     with pytest.raises(SettingsError) as caught:
         load(tmp_path, MODEL, SPIRITSAFE_DATABASE="mysql://safe:not-told@db/spiritsafe")
     assert "not-told" not in str(caught.value)
+
+
+def test_a_lakes_address_is_checked_and_not_quoted(tmp_path: Path) -> None:
+    """Somebody may have written a key into it; a bucket alone will do, and the environment may name it."""
+    for text in ("s3://AKIA:hush@bucket/x", "bucket/x", "s3://bucket/x?key=hush", "gs://bucket/hush"):
+        with pytest.raises(SettingsError, match=r"lake: is no address: write s3://BUCKET/PREFIX") as caught:
+            load(tmp_path, f'lake = "{text}"\n{DEFAULT_TEXT}')
+        assert "hush" not in str(caught.value)
+    assert load(tmp_path, DEFAULT_TEXT, SPIRITSAFE_LAKE="s3://bucket").lake == "s3://bucket"
+
+
+def test_a_buckets_keys_are_named_and_stand_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None named: AWS's own; a name without a value is an error that says which."""
+    assert load(tmp_path, DEFAULT_TEXT).s3.keys() is None
+    with pytest.raises(SettingsError, match="name both, or neither"):
+        load(tmp_path, f'{DEFAULT_TEXT}\n[s3]\naccess_key_env = "LAKE_ID"')
+    named = load(tmp_path, f'{DEFAULT_TEXT}\n[s3]\naccess_key_env = "LAKE_ID"\nsecret_key_env = "LAKE_SECRET"').s3
+    monkeypatch.setenv("LAKE_ID", "id")
+    with pytest.raises(SettingsError, match=r"s3\.access_key_env and s3\.secret_key_env name LAKE_SECRET"):
+        named.keys()
+    monkeypatch.setenv("LAKE_SECRET", "hush")
+    assert named.keys() == ("id", "hush")
+    assert "hush" not in repr(named)
+
+
+def test_a_lake_in_a_bucket_needs_a_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says what to install."""
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    monkeypatch.delitem(sys.modules, "gateway.ledger.bucket", raising=False)
+    with pytest.raises(LedgerError, match=r"pip install 'spiritsafe\[s3\]'"):
+        Lake.of(Settings(data_dir=tmp_path, lake="s3://bucket/house"))

@@ -168,7 +168,7 @@ def _response(
         tokens = (form or {}).get("tokens", "")
         typed = int(tokens) if tokens.isdecimal() and len(tokens) <= 12 else 0
         values["cap"] = typed or response.proposed_cap(hit, figures)
-        lake = Lake(console.settings.data_dir / "lake" / "traffic")
+        lake = Lake.of(console.settings)
         values["rungs"] = response.ladder(connection, lake, hit, values["cap"])
     return values | {"expiries": response.EXPIRIES, "hit": hit, "hit_in_words": response.names_in_words(hit)}
 

@@ -93,7 +93,7 @@ def _page(
         rows = policies.every(connection)
         if run:
             values["played"] = policies.get(connection, run)
-            lake = Lake(console.settings.data_dir / "lake" / "traffic")
+            lake = Lake.of(console.settings)
             since = now() - timedelta(days=RUN_DAYS)
             values["hits"] = dry_runs.of_policy(connection, lake, values["played"], since)
     return visit.page(

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from dashboards.console import redaction, reveals
 from dashboards.console.visit import Reader, Text, Visit, Writer, go
-from gateway.ledger import approvals, audit, registry, snapshots
+from gateway.ledger import audit, registry, snapshots
 from gateway.ledger.errors import Forbidden, InvalidValue
 from gateway.ledger.snapshots import Snapshot
 
@@ -80,7 +80,7 @@ def _snapshot_page(
     with visit.console.database.read() as connection:
         snapshot = snapshots.get(connection, digest)
         values = {
-            "approval": approvals.find(connection, snapshot.hash),
+            "approval": snapshots.approval(connection, snapshot),
             "students": [student for student in registry.every(connection) if student.snapshot == snapshot.hash],
             "history": audit.recent(connection, limit=20, subject=snapshot.hash),
             "reveal": reveals.find(connection, visit.operator, snapshot.hash, _place(snapshot), revealed),

@@ -13,7 +13,8 @@ def test_a_real_verdict_is_shown_in_figures() -> None:
     teacher = [True] * 380 + [False] * 40
     student = [True] * 376 + [False] * 44
     verdict = decide(student, teacher, Rule())
-    report = gate_report.read(verdict.as_row() | seed.SPEEDS | {"measure": "equal labels"})
+    slices = [{"slice": "language=de", "verdict": "12 pairs are too few"}]
+    report = gate_report.read(verdict.as_row() | seed.SPEEDS | {"measure": "equal labels", "slices": slices})
     assert report is not None
     assert report.student is not None
     assert report.student.correct == 376
@@ -21,7 +22,12 @@ def test_a_real_verdict_is_shown_in_figures() -> None:
     assert report.bound == verdict.difference_lower_bound
     assert report.table == {"both_right": 376, "student_only_right": 0, "teacher_only_right": 4, "both_wrong": 40}
     assert report.speeds == (Speed(1, 41.2, 15.7), Speed(8, 187.0, 71.4))
-    assert report.others == (("measure", "equal labels"),)
+    assert dict(report.others) == {
+        "metric": "exact",
+        "power": verdict.power,
+        "measure": "equal labels",
+        "slice language=de": "12 pairs are too few",
+    }
 
 
 def test_an_undecided_student_has_no_report() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from detector.evaluation.planning import Plan, World
@@ -10,11 +9,7 @@ from detector.evaluation.reading import bring_in
 from detector.evaluation.simulation import simulate
 from gateway.ledger.importing import import_traffic
 from gateway.ledger.lake import Lake
-
-
-@dataclass(frozen=True)
-class _Folder:
-    data_dir: Path
+from gateway.settings import Settings
 
 
 def test_the_lake_is_that_of_an_import(world: World, plans: list[Plan], tmp_path: Path) -> None:
@@ -22,7 +17,7 @@ def test_the_lake_is_that_of_an_import(world: World, plans: list[Plan], tmp_path
     chosen = list({plan.code: plan for plan in plans}.values())
     truth = bring_in(chosen, world, tmp_path / "direct", lambda *_: None)
     lines = (line for plan in chosen for line in simulate(plan, world).lines())
-    report = import_traffic(lines, _Folder(tmp_path / "imported"))
+    report = import_traffic(lines, Settings(data_dir=tmp_path / "imported"))
     made, imported = (
         Lake(tmp_path / name / "lake" / "traffic").read().sort_by("id") for name in ("direct", "imported")
     )

@@ -42,3 +42,12 @@ def test_accounts_are_imported_from_a_file_or_stdin(cli: Cli, tmp_path: Path) ->
     assert result.stdout.splitlines()[:3] == ["rows: 0", "already: 1", "rejected: 1"]
     assert "line 2: account is missing" in result.stderr
     assert cli.rows("accounts", "list")[0]["consent"] is not None
+
+
+def test_an_end_user_opts_out_and_back_in(cli: Cli) -> None:
+    """The account's word about one of its users stands until it is lifted; an unknown account is an error."""
+    cli.run("accounts", "create", "app")
+    for options, opted_out in (((), True), ((), True), (("--lift",), False)):
+        (row,) = cli.rows("accounts", "opt-out", "app", "--user", "ana", *options)
+        assert row == {"account": "app", "user": "ana", "opted_out": opted_out}
+    assert "nobody" in cli.run("accounts", "opt-out", "nobody", "--user", "ana", exit_code=1).stderr

@@ -25,7 +25,7 @@ def main(data_dir: Path) -> None:
 
     print("begin", flush=True)
     try:
-        erasing.erase(Surroundings(data_dir, database, bring_in, 0.0, 0.0), "app", "mara")
+        erasing.erase(Surroundings(settings, database, bring_in, 0.0, 0.0), "app", "mara")
     except NotFound:
         return
 

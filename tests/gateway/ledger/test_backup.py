@@ -27,6 +27,7 @@ from gateway.ledger import (
     keys,
     limits,
     marks,
+    opt_outs,
     registry,
     retention,
     secret,
@@ -68,6 +69,7 @@ def furnish(database: Database, settings: Settings) -> None:
         snapshots.approve(connection, "ab" * 32, "mara", "looked at it")
         retention.assign(connection, "app", "teacher", 7, None, "mara")
         holds.place(connection, "app", "mara", "case 7")
+        opt_outs.put(connection, "app", "leaver", "mara")
         erasure = erasures.begin(connection, "app", "withdrawal", "mara")
         marks.put(connection, marks.Mark(erasure.id, "snapshot", "ab" * 32, 1))
 

@@ -152,4 +152,4 @@ def test_what_was_blanked_is_spent_all_the_same(settings: Settings, writer: Spoo
     writer.final(record("a", cost=7, origin="live"))
     _ingest(settings)
     blank(settings.data_dir / "spool", lake, _of_app)
-    assert Spending(settings.data_dir, EPOCH).of("account", "app", EPOCH) == 7
+    assert Spending(settings, EPOCH).of("account", "app", EPOCH) == 7

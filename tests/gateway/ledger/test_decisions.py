@@ -167,7 +167,7 @@ def test_who_asks_can_not_approve(connection: sa.Connection) -> None:
     first = snapshots.approve(connection, DIGEST[:10], "bob", "looked at it")
     assert snapshots.approve(connection, DIGEST, "eve", "me too") == first
     assert (first.snapshot, first.approver, first.requested_by) == (DIGEST, "bob", "ann")
-    assert approvals.find(connection, DIGEST) == first
+    assert approvals.of(connection, DIGEST) == [first]
     assert snapshots.every(connection)[0][1] == first
     assert [row.action for row in audit.recent(connection, subject=DIGEST)] == ["snapshot.approve", "snapshot.propose"]
 

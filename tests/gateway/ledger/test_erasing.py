@@ -36,7 +36,6 @@ from gateway.ledger import (
     registry,
     snapshot_rows,
     snapshots,
-    tombstones,
 )
 from gateway.ledger.database import Database
 from gateway.ledger.erasing import STEPS, Surroundings, Unfinished
@@ -69,7 +68,7 @@ def private(name: str, **fields: Any) -> dict[str, Any]:
 @pytest.fixture
 def around(settings: Settings, database: Database) -> Surroundings:
     """An erasure's surroundings on a machine where no ingester runs."""
-    return Surroundings(settings.data_dir, database, lambda: _ingest(settings), quiet_s=0.0, patience_s=0.0)
+    return Surroundings(settings, database, lambda: _ingest(settings), quiet_s=0.0, patience_s=0.0)
 
 
 @pytest.fixture
@@ -235,12 +234,12 @@ def test_a_death_before_or_after_any_step_is_made_good(
     monkeypatch.undo()
     if number:
         assert "app" not in lake.read(["account"])["account"].to_pylist()
-        assert erasing.under_way(settings.data_dir) == {"app"}
+        assert erasing.under_way(settings) == {"app"}
     done = erasing.erase(around, "app", "mara")
     assert done.receipt is not None
     assert (done.receipt["rows"], done.receipt["snapshots"]) == (2, [{"reference": DIGEST, "rows": 1}])
     assert _where(settings, "PROJECT HERON") == set()
-    assert erasing.under_way(settings.data_dir) == frozenset()
+    assert erasing.under_way(settings) == frozenset()
     with around.database.read() as connection:
         assert erasures.under_way(connection, "app", "erasure") is None
 
@@ -266,8 +265,7 @@ def test_a_death_while_it_is_closed_is_made_good(
 def test_every_reader_honours_the_tombstone(settings: Settings, lake: Lake) -> None:
     """Reading, following, looking up: no row; the ingester and an import bring none in; verify misses none."""
     lake.append(to_table([private("old"), record("o", account="other")]))
-    with lake.changing():
-        tombstones.put(lake.folder.parent, "app")
+    lake.hide("app")
     assert lake.read(["id"])["id"].to_pylist() == ["o"]
     assert lake.follow(-1, ["id"])[0]["id"].to_pylist() == ["o"]
     assert list(lake.ids()) == [["o"]]
@@ -379,7 +377,7 @@ def test_what_is_left_is_found(settings: Settings, around: Surroundings, house: 
     copy.write_bytes(b"\x00" + f"{SECRET}, old".encode())
     with pytest.raises(Unfinished, match=r"forgotten\.bin \(text\)"):
         erasing.erase(around, "app", "mara")
-    assert erasing.under_way(settings.data_dir) == {"app"}
+    assert erasing.under_way(settings) == {"app"}
     copy.unlink()
     assert erasing.erase(around, "app", "mara").receipt is not None
 
@@ -430,7 +428,7 @@ def test_kills_at_points_nobody_chose(settings: Settings, around: Surroundings, 
     if not finished:
         erasing.erase(around, "app", "mara")
     assert _where(settings, "PROJECT HERON") == set()
-    assert erasing.under_way(settings.data_dir) == frozenset()
+    assert erasing.under_way(settings) == frozenset()
     (report,) = verify(settings)
     assert report.is_sound
 
@@ -491,11 +489,11 @@ def test_the_night_goes_on_with_what_stopped(
     with around.database.write() as connection:
         holds.place(connection, "app", "mara", "case 7")
         rows = len(audit.recent(connection))
-    assert len(list(maintain(settings, nightly(settings, around)))) == 5
+    assert len(list(maintain(settings, nightly(settings, around, 30)))) == 6
     with around.database.write() as connection:
         assert len(audit.recent(connection)) == rows
         holds.release(connection, "app", "mara")
-    assert len(list(maintain(settings, nightly(settings, around)))) == 5
+    assert len(list(maintain(settings, nightly(settings, around, 30)))) == 6
     assert _where(settings, "PROJECT HERON") == set()
     with around.database.read() as connection:
         assert [row.finished is None for row in erasures.every(connection)] == [False]

@@ -32,6 +32,7 @@ from gateway.ledger import (
     limits,
     marks,
     operators,
+    opt_outs,
     policies,
     registry,
     retention,
@@ -173,6 +174,7 @@ def _check_rows(connection: sa.Connection, version: str) -> None:
     assert (snapshot.report, approval.note if approval else "") == ({"rows": {"train": 1}}, "looked at it")
     assert registry.get(connection, "labels").parameters == 2**40
     assert [limit.usd_day for limit in limits.every(connection)] == ([] if version < "0003" else [2**52])
+    assert [mark.rows for mark in marks.of_erasure(connection, "x1")] == ([] if version < "0006" else [5])
     assert [drain.note for drain in drains.every(connection)] == ([] if version < "0004" else ["new driver"])
     assert accounts.get(connection, "app").keep_text is (version < "0006")
     assert list(holds.in_force(connection)) == ([] if version < "0006" else ["other"])
@@ -215,8 +217,10 @@ def test_a_log_of_many_rows_is_chained_across_batches(empty: Database) -> None:
 def test_migrations_make_the_schema_that_the_code_uses(empty: Database) -> None:
     """Every table, column, index and key that the modules declare is what the migrations build, and nothing else."""
     # Importing a module declares its tables; control brings those of keys, enforcement and the registry.
-    assert all(module.__doc__ for module in (control, declared_uses, holds, marks, operators, retention, snapshots))
-    assert len(metadata.tables) == 21
+    assert all(
+        module.__doc__ for module in (control, declared_uses, holds, marks, operators, opt_outs, retention, snapshots)
+    )
+    assert len(metadata.tables) == 22
     empty.migrate()
     with empty.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})

@@ -165,7 +165,7 @@ def test_appends_go_on_meanwhile(
     written: list[str] = []
 
     def write() -> None:
-        other = Lake(lake.folder)
+        other = Lake.of(settings)
         while not stop.is_set():
             name = f"new{len(written)}"
             other.append(to_table([_aged(0, name)]))
@@ -244,5 +244,5 @@ def test_verify_begins_again_when_files_go_under_it(settings: Settings, database
     assert not lake.has_file(listed[0][0])
     assert rehash(settings).is_sound
     ((path, _batches),) = lake.files(["id"])
-    (lake.folder / path).unlink()
+    (settings.data_dir / "lake" / "traffic" / path).unlink()
     assert [found["file"] for found in rehash(settings).unreadable] == [path]

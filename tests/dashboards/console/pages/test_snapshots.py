@@ -34,7 +34,7 @@ def test_another_person_approves(mara: Person, database: Database) -> None:
     response = mara.send(f"{PAGE}/approve", note="Samples read.")
     assert response.status_code == 200
     with database.read() as connection:
-        approval = approvals.find(connection, seed.SNAPSHOT)
+        [approval] = approvals.of(connection, seed.SNAPSHOT)
         row = audit.recent(connection, limit=1, subject=seed.SNAPSHOT)[0]
     assert approval is not None
     assert (approval.approver, approval.requested_by, approval.note) == ("mara", "joel", "Samples read.")
@@ -48,7 +48,7 @@ def test_the_requester_can_not_approve(joel: Person, database: Database) -> None
     assert response.status_code == 409
     assert "somebody else must approve it" in response.text
     with database.read() as connection:
-        assert approvals.find(connection, seed.SNAPSHOT) is None
+        assert approvals.of(connection, seed.SNAPSHOT) == []
 
 
 def test_samples_are_covered_until_a_reason_is_given(mara: Person, database: Database) -> None:
