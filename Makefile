@@ -110,6 +110,10 @@ score: setup ## score a traffic file: FILE=….jsonl [ACCOUNTS=….jsonl] [DAILY
 bench-detection: setup ## measure the detector: [DATA=folder of corpora] [QUICK=1]; report in build/evaluation/
 	$(BIN)/spiritsafe detector evaluate $(if $(DATA),--data "$(DATA)") $(if $(QUICK),--quick)
 
+.PHONY: bench-detector-cost
+bench-detector-cost: setup ## CPU a request and bytes an account of the detector, at two sizes
+	$(BIN)/python -m benchmarks.detector_cost
+
 .PHONY: bench-overhead
 bench-overhead: setup setup-peers ## CPU of requests and of streams beside the peers' (needs nginx)
 	$(BIN)/python -m benchmarks.overhead

@@ -1,18 +1,22 @@
 """From assessments to alerts: one open per account, none under a person's measure, none twice on one evidence.
 
-Accounts that are only watched or stripped are still assessed: that is what watching is.
+Accounts that are only watched or stripped are still assessed: that is what watching is. A linked set has one alert, in
+the name of the member that had one first, else of the one that drew most.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from detector.scoring import ALERT, severity_of
-from detector.watch import Assessment, Tracked, Watch
+import numpy as np
+
+from detector import sketch
+from detector.watch import Assessment, Watch
 from gateway.ledger import accounts, alerts, declared_uses, enforcement
 from gateway.ledger.alerts import Alert
 from gateway.ledger.database import Database
@@ -42,9 +46,9 @@ class Alerting:
         self._strangers: set[str] = set()
 
     def declared_uses(self) -> dict[str, list[declared_uses.DeclaredUse]]:
-        """Return the declared uses in force, by account."""
+        """Return the declared uses by account, ended ones too: what is read may be of before their end."""
         with self._database.read() as connection:
-            return declared_uses.in_force(connection)
+            return declared_uses.every(connection)
 
     def publish(self, watch: Watch, touched: Iterable[str]) -> list[Alert]:
         """Raise or bring up to date the alerts of suspects among `touched`; returns those that are new."""
@@ -57,49 +61,45 @@ class Alerting:
             settled = enforcement.settled(connection)
         self._warn(set(suspects) - known)
         raised = []
-        for name in sorted(known - settled):
+        for name in _heads(watch, known - settled, newest):
             alert = self._publish_one(watch, name, newest[name])
             raised += [] if alert is None else [alert]
         return raised
 
     def _publish_one(self, watch: Watch, name: str, newest: Alert | None) -> Alert | None:
-        tracked = watch.tracked[name]
+        verdict = watch.book.verdicts[watch.book.place(name)]
         if newest is None:
-            assessment = watch.assess(name, tracked.peak)  # it may have come down since, but nobody was told
-        elif tracked.score < ALERT:
+            # It may have come down since, but nobody was told.
+            return self._write(watch, watch.assess(name, float(verdict["peak"])))
+        score, leaked = float(verdict["score"]), float(verdict["leaked"])
+        if score < watch.model.alert:
             return None
-        elif newest.state == "open":
-            if not self._is_due(tracked, newest):
-                return None
-            assessment = watch.assess(name)
-        elif _leaked_much_more(tracked, newest):
-            assessment = watch.assess(name)
-        else:
-            return None
-        return self._write(assessment, tracked)
+        due = self._is_due(watch, name) if newest.state == "open" else _leaked_much_more(leaked, newest)
+        return self._write(watch, watch.assess(name)) if due else None
 
-    def _write(self, assessment: Assessment, tracked: Tracked) -> Alert | None:
+    def _write(self, watch: Watch, assessment: Assessment) -> Alert | None:
         if assessment.severity == "none":
             return None
-        found = evidence(assessment, tracked)
+        found = evidence(watch, assessment)
         severity, score = assessment.severity, round(assessment.score, 4)
         with self._database.write() as connection:
             alert, new = alerts.raise_or_update(
                 connection, assessment.account, severity, score, assessment.reasons, found
             )
-        leaked = tracked.account.totals.leaked_tokens
-        self._written[assessment.account] = _Written(self._clock(), leaked, score)
+        self._written[assessment.account] = _Written(self._clock(), found["leaked_tokens"], score)
         if new:
             logger.info("raised an alert", extra={"account": alert.account, "severity": severity, "alert": alert.id})
         return alert if new else None
 
-    def _is_due(self, tracked: Tracked, newest: Alert) -> bool:
-        last = self._written.get(tracked.account.name)
+    def _is_due(self, watch: Watch, name: str) -> bool:
+        last = self._written.get(name)
         if last is None:
             return True
-        if severity_of(tracked.score) != severity_of(last.score) and tracked.score > last.score:
+        verdict = watch.book.verdicts[watch.book.place(name)]
+        score = float(verdict["score"])
+        if watch.model.severity(score) != watch.model.severity(last.score) and score > last.score:
             return True
-        grown = tracked.account.totals.leaked_tokens >= REFRESH_GROWTH * last.leaked
+        grown = float(verdict["leaked"]) >= REFRESH_GROWTH * last.leaked
         return grown and self._clock() - last.at >= REFRESH_S
 
     def _warn(self, strangers: set[str]) -> None:
@@ -112,30 +112,79 @@ class Alerting:
         self._strangers |= strangers
 
 
-def evidence(assessment: Assessment, tracked: Tracked) -> dict[str, Any]:
+def _heads(watch: Watch, suspects: set[str], newest: Mapping[str, Alert | None]) -> list[str]:
+    """Return who alerts are to speak of: every suspect that is in no set, and one of each set."""
+    heads: dict[str, str] = {}
+
+    def rank(name: str) -> tuple[bool, float, float]:
+        alert = newest[name]
+        is_open = alert is not None and alert.state == "open"
+        opened = -alert.opened.timestamp() if alert is not None and is_open else 0.0
+        return is_open, opened, float(watch.book.verdicts["leaked"][watch.book.place(name)])
+
+    for name in sorted(suspects):
+        linked = watch.acting_with(name)
+        key = name if linked is None else f"set of {watch.book.names[int(linked.members.min())]}"
+        if key not in heads or rank(name) > rank(heads[key]):
+            heads[key] = name
+    return sorted(heads.values())
+
+
+def evidence(watch: Watch, assessment: Assessment) -> dict[str, Any]:
     """Return an alert's evidence as `gateway.ledger.alerts.Alert` documents it; costs in nano-dollars.
 
     `requests_before_alert` counts from the account's first record in the lake, `live_requests_before_alert` those of
-    live origin among them; `leaked_tokens` is novelty leaked.
+    live origin among them; `leaked_tokens` is novelty leaked in 28 days. `members` are the others of a linked set that
+    gives cause for an alert, `set` its id, `links` which two are linked by which channels, strongest first.
     """
-    account, crossing = tracked.account, assessment.crossing
-    before = {
-        "requests_before_alert": account.totals.requests if crossing is None else crossing.requests,
-        "live_requests_before_alert": account.totals.live_requests if crossing is None else crossing.live_requests,
-        "teacher_tokens_before_alert": account.totals.teacher_tokens if crossing is None else crossing.teacher_tokens,
-    }
-    return before | {
-        "requests": account.totals.requests,
-        "teacher_tokens": account.totals.teacher_tokens,
-        "leaked_tokens": round(account.totals.leaked_tokens),
-        "cost": account.totals.cost,
-        "family": account.cusum.family,
+    name, crossing = assessment.account, assessment.crossing
+    place = watch.book.place(name)
+    state, verdict = watch.book.states[place : place + 1], watch.book.verdicts[place]
+    requests, tokens, live = int(state["total"][0]), int(state["output"][0]), int(verdict["live"])
+    return {
+        "requests_before_alert": requests if crossing is None else crossing.requests,
+        "live_requests_before_alert": live if crossing is None else crossing.live_requests,
+        "teacher_tokens_before_alert": tokens if crossing is None else crossing.teacher_tokens,
+        "requests": requests,
+        "teacher_tokens": tokens,
+        "leaked_tokens": round(float(verdict["leaked"])),
+        "cost": int(verdict["cost"]),
         "lowered_by": assessment.lowered_by,
-        "examples": account.representative(),
-        "daily": account.windows.daily()[-28:],
+        **_linked(watch, assessment),
+        "examples": watch.book.examples(name),
+        "daily": _daily(state),
     }
 
 
-def _leaked_much_more(tracked: Tracked, closed: Alert) -> bool:
+def _linked(watch: Watch, assessment: Assessment) -> dict[str, Any]:
+    linked, names = watch.acting_with(assessment.account), watch.book.names
+    if linked is None:
+        return {"set": None, "members": [], "links": []}
+    links = [
+        {
+            "accounts": [names[edge.first], names[edge.second]],
+            "channels": list(edge.channels),
+            "log_odds": edge.log_odds,
+        }
+        for edge in linked.edges
+    ]
+    members = [names[place] for place in linked.members.tolist() if names[place] != assessment.account]
+    return {"set": assessment.set_id, "members": members, "links": links}
+
+
+def _daily(state: sketch.States) -> list[dict[str, Any]]:
+    days = sketch.daily(state)[0]
+    newest = datetime.fromtimestamp(int(state["day"][0]) * sketch.DAY_S, UTC).date()
+    return [
+        {
+            "day": (newest - timedelta(days=sketch.DAYS - 1 - place)).isoformat(),
+            "requests": round(float(days[0, place])),
+            "teacher_tokens": round(float(days[1, place])),
+        }
+        for place in np.flatnonzero(days[0] > 0).tolist()
+    ]
+
+
+def _leaked_much_more(leaked: float, closed: Alert) -> bool:
     before = float(closed.evidence.get("leaked_tokens", 0.0))
-    return tracked.account.totals.leaked_tokens >= max(MUCH_MORE * before, before + AT_LEAST_MORE)
+    return leaked >= max(MUCH_MORE * before, before + AT_LEAST_MORE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +10,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from detector.observations import Observation
+from detector.columns import Columns
 
 
 class _Threshold(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
@@ -54,24 +53,23 @@ class TokenThreshold(_Threshold):
     column = "tokens"
 
 
-def compare(seen: Iterable[Observation], catch: str | None = None) -> list[dict[str, Any]]:
+def compare(rows: Columns, catch: str | None = None) -> list[dict[str, Any]]:
     """Run both thresholds on each account's last day, the quantiles learnt from all days before it.
 
     One object per baseline: `threshold`, `flagged` (accounts) and, where `catch` names an account, `also_caught`:
     whom any threshold low enough for that one flags too.
     """
-    days: dict[tuple[str, int], list[float]] = {}
-    for observation in seen:
-        key = observation.account, int(observation.time // 86400)
-        volume = days.setdefault(key, [0.0, 0.0])
-        volume[0] += 1.0
-        volume[1] += float(np.nan_to_num(observation.input) + np.nan_to_num(observation.output))
-    table = pd.DataFrame([(name, day, *volume) for (name, day), volume in days.items()], columns=_DAYS)
+    seen = pd.DataFrame(
+        {
+            "account": np.array(rows.names, dtype=object)[rows.account],
+            "day": (rows.time // 86400).astype(np.int64),
+            "requests": 1.0,
+            "tokens": np.nan_to_num(rows.input).astype(float) + np.nan_to_num(rows.output),
+        }
+    )
+    table = seen.groupby(["account", "day"], as_index=False).sum()
     last = table["day"] == table.groupby("account")["day"].transform("max")
     return [_result(kind(), table[~last], table[last], catch) for kind in (RequestRateThreshold, TokenThreshold)]
-
-
-_DAYS = ["account", "day", "requests", "tokens"]
 
 
 def _result(baseline: _Threshold, past: pd.DataFrame, last: pd.DataFrame, catch: str | None) -> dict[str, Any]:

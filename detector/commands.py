@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
@@ -61,14 +62,16 @@ def run(context: Context) -> None:
 @standard_options
 def score(context: Context, daily: bool) -> None:
     """Replay the lake in event time, as the service would have seen it, and print what it says of every account."""
-    from detector.observations import COLUMNS, stream  # noqa: PLC0415 — see `run`
+    from detector import columns as lake_columns  # noqa: PLC0415 — see `run`
+    from detector.links.linker import AccountLinks, registered  # noqa: PLC0415
     from detector.replay import replay  # noqa: PLC0415
     from gateway.ledger.lake import Lake  # noqa: PLC0415
 
-    table = Lake.of(context.settings).read(columns=COLUMNS)
+    table = Lake.of(context.settings).read(columns=lake_columns.COLUMNS)
     with context.database.read() as connection:
-        uses = declared_uses.in_force(connection)
-    rows = replay(stream(table), context.settings.detector.minimum_requests, uses, daily)
+        uses = declared_uses.every(connection)
+    linker = AccountLinks(functools.partial(registered, context.database))
+    rows = replay(lake_columns.read(table), context.settings.detector.minimum_requests, uses, daily, linker=linker)
     if context.json:
         context.emit(rows)
         return
@@ -83,12 +86,12 @@ def score(context: Context, daily: bool) -> None:
 @standard_options
 def thresholds(context: Context, catch: str | None) -> None:
     """Print what a threshold on requests, and one on tokens, would flag in each account's last day."""
-    from detector.baselines import compare  # noqa: PLC0415 — see `run`
-    from detector.observations import COLUMNS, stream  # noqa: PLC0415
+    from detector import columns as lake_columns  # noqa: PLC0415 — see `run`
+    from detector.baselines import compare  # noqa: PLC0415
     from gateway.ledger.lake import Lake  # noqa: PLC0415
 
-    table = Lake.of(context.settings).read(columns=COLUMNS)
-    context.emit(compare(stream(table), catch))
+    table = Lake.of(context.settings).read(columns=lake_columns.COLUMNS)
+    context.emit(compare(lake_columns.read(table), catch))
 
 
 @detector.command("evaluate")
@@ -133,6 +136,60 @@ def evaluate(context: Context, data: Path | None, quick: bool, seed: int, additi
     if any(finding.gives_away for finding in found.audit):
         context.say("The simulator gives the label away (see its probes): the figures above say too much.")
         sys.exit(1)
+
+
+@detector.command("simulate")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    envvar="SPIRITSAFE_CORPORA",
+    help="Folder of corpora and traces [own prompts and rates].",
+)
+@click.option("--quick", is_flag=True, help="A tenth of the accounts and one campaign a cell.")
+@click.option("--seed", default=0, show_default=True, help="The same seed makes the same month.")
+@click.option(
+    "--additions",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder of Python files with further corpora, profiles and strategies.",
+)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Where the files go.")
+@standard_options
+def simulate(context: Context, data: Path | None, quick: bool, seed: int, additions: Path | None, out: Path) -> None:
+    """Write a simulated month as files: accounts.jsonl, traffic.jsonl, and the truth apart, in truth.jsonl."""
+    from detector.evaluation import exporting, results  # noqa: PLC0415 — see `run`
+    from detector.evaluation.planning import FULL, QUICK  # noqa: PLC0415
+
+    setup = results.Setup(data, QUICK if quick else FULL, seed, additions)
+    world = results.make_world(setup)
+    plans = world.plan(setup.size, seed)
+    requests = exporting.write_month(plans, world, out, Paced(context.say))
+    context.emit_one({"folder": str(out), "accounts": len(plans), "requests": requests})
+
+
+@detector.command("fit")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    envvar="SPIRITSAFE_CORPORA",
+    help="Folder of corpora and traces [own prompts and rates].",
+)
+@click.option("--seed", "seeds", multiple=True, type=int, help="A month's seed; may be repeated [the shipped model's].")
+@click.option(
+    "--months",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("build/months"),
+    show_default=True,
+    help="Where months are kept, so that another recipe needs no second simulation.",
+)
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Where the model goes.")
+@standard_options
+def fit(context: Context, data: Path | None, seeds: tuple[int, ...], months: Path, out: Path) -> None:
+    """Fit the detector's model anew on simulated months; the same seeds and corpora give the same model."""
+    from detector.evaluation import training  # noqa: PLC0415 — see `run`
+
+    model = training.fit_shipped(data, seeds or training.SEEDS, months, Paced(context.say))
+    out.write_bytes(model.to_bytes())
+    context.emit_one({"model": str(out), "bounds": model.bounds, "slope": model.slope, "shift": model.shift})
 
 
 class Paced:

@@ -2,48 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from detector.observations import Observation
-from detector.watch import DAY_S, Assessment, Watch
+import numpy as np
+
+from detector.columns import Columns
+from detector.scoring import Model
+from detector.sets import Linker
+from detector.sketch import DAY_S
+from detector.watch import Assessment, Watch
 from gateway.ledger.declared_uses import DeclaredUse
 from gateway.ledger.identifiers import to_rfc3339
 
 
 def replay(
-    seen: Iterable[Observation],
+    rows: Columns,
     minimum_requests: int,
     uses: Mapping[str, list[DeclaredUse]],
     daily: bool = False,
+    model: Model | None = None,
+    linker: Linker | None = None,
 ) -> list[dict[str, Any]]:
     """Return one object per account, or per account and day, as `docs/` describes `detector score`.
 
     `score` is the highest that the account reached (that day, with `daily`), since an alert once raised does not go
     away.
     """
-    watch = Watch(minimum_requests, uses)
-    rows: list[dict[str, Any]] = []
+    watch = Watch(minimum_requests, uses, model, linker)
+    found: list[dict[str, Any]] = []
 
     def end_of_day(day: int) -> None:
-        for name, tracked in sorted(watch.tracked.items()):
-            if int(tracked.account.last_seen // DAY_S) == day:
-                assessment = watch.assess(name, tracked.day_peak)
-                rows.append({"day": datetime.fromtimestamp(day * DAY_S, UTC).date().isoformat(), **_object(assessment)})
+        active = np.flatnonzero(watch.book.states["day"] == day)
+        for name, peak in zip(
+            (watch.book.names[place] for place in active), watch.book.verdicts["day_peak"][active], strict=True
+        ):
+            moment = datetime.fromtimestamp(day * DAY_S, UTC).date().isoformat()
+            found.append({"day": moment, **_object(watch.assess(name, float(peak)))})
 
-    watch.advance(seen, end_of_day if daily else None)
+    watch.advance(rows, end_of_day if daily else None)
+    watch.finish()
     if daily:
-        end_of_day(watch.day)
-        return sorted(rows, key=lambda row: (row["account"], row["day"]))
-    return [_object(watch.assess(name, tracked.peak)) for name, tracked in sorted(watch.tracked.items())]
+        return sorted(found, key=lambda row: (row["account"], row["day"]))
+    peaks = watch.book.verdicts["peak"].tolist()
+    return [_object(watch.assess(name, peak)) for name, peak in sorted(zip(watch.book.names, peaks, strict=True))]
 
 
 def _object(assessment: Assessment) -> dict[str, Any]:
     crossing = assessment.crossing
     return {
         "account": assessment.account,
-        "score": round(assessment.score, 4),
+        "score": round(assessment.score, 6),
         "severity": assessment.severity,
         "abstained": assessment.abstained,
         "reasons": assessment.reasons,
@@ -51,5 +61,5 @@ def _object(assessment: Assessment) -> dict[str, Any]:
         "requests_before_alert": None if crossing is None else crossing.requests,
         "live_requests_before_alert": None if crossing is None else crossing.live_requests,
         "teacher_tokens_before_alert": None if crossing is None else crossing.teacher_tokens,
-        "set_id": None,
+        "set_id": assessment.set_id,
     }

@@ -1,63 +1,110 @@
-"""From evidence to a score of 0 to 1 and a severity.
+"""From states to scores: boosted trees on features, calibrated, and the severities that follow.
 
-log-odds = 2 · ln(level) + standing, where `level` is the sequential evidence of the rules as a multiple of its
-threshold and `standing` (−0.8 to +0.8) is what peers and isolation add. So they move the point at which an account
-scores one half between 0.67 and 1.5 times the threshold, and alone decide nothing. The scale is anchored, not fitted:
-0.5 is where the rules' threshold lies, and twice the threshold is 0.8.
+The score is the probability that an account harvests where one in two hundred does (`PREVALENCE`), calibrated on
+accounts of types that the trees had not seen. Severities are bounds of the score that were frozen on benign
+account-days. A use that operators granted makes harvesting `DECLARED` times less likely while it holds.
 """
 
 from __future__ import annotations
 
-import math
+import functools
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted
 
-from detector.isolation import Isolation
-from detector.peers import RobustPeers
+from detector import features, forest, rules
+from detector.forest import Forest
+from detector.sketch import States
 
 Severity = Literal["none", "low", "medium", "high"]
 SEVERITIES: tuple[Severity, ...] = ("none", "low", "medium", "high")
-BOUNDS = (0.25, 0.5, 0.8)  # the scores from which low, medium and high begin
-ALERT = BOUNDS[1]
-STEEPNESS = 2.0
-PEERS_WEIGHT, ISOLATION_WEIGHT = 0.5, 0.3
-ORDINARY_Z = 3.0
+PREVALENCE = 0.005
+DECLARED = 50.0
+SHIPPED = Path(__file__).with_name("model.npz")
+Floats = npt.NDArray[np.float64]
 
 
-class Standing(BaseEstimator):  # type: ignore[misc]  # scikit-learn ships no types
-    """What peers and isolation add to the log-odds: at most ±0.8."""
+@dataclass(frozen=True)
+class Model:
+    """What was fitted: trees, a calibration (log-odds = `slope` × the trees' + `shift`), bounds, medians of peers.
 
-    def __init__(self, seed: int = 0) -> None:
-        self.seed = seed
+    `bounds`: the scores from which low, medium and high begin; an alert is a score of medium. `medians`: of ordinary
+    accounts, in the order of `features.NAMES`. `card`: what it was fitted on, in words and numbers.
+    """
 
-    def fit(self, X: pd.DataFrame, y: Any = None) -> Standing:  # noqa: N803 — scikit-learn's names
-        """Learn from a frame of ordinary account windows."""
-        self.peers_ = RobustPeers().fit(X)
-        self.isolation_ = Isolation(seed=self.seed).fit(X)
-        self.n_features_in_ = self.peers_.n_features_in_
-        return self
+    trees: Forest
+    slope: float
+    shift: float
+    bounds: tuple[float, float, float]
+    medians: npt.NDArray[np.float32]
+    card: Mapping[str, Any]
 
-    def decision_function(self, X: pd.DataFrame) -> npt.NDArray[np.float64]:  # noqa: N803
-        """Return the shift of the log-odds a row; higher is more abnormal."""
-        check_is_fitted(self)
-        peers = np.tanh((self.peers_.decision_function(X) - ORDINARY_Z) / ORDINARY_Z)
-        isolation = 2.0 * self.isolation_.decision_function(X) - 1.0
-        return np.asarray(PEERS_WEIGHT * peers + ISOLATION_WEIGHT * isolation, dtype=np.float64)
+    @property
+    def alert(self) -> float:
+        """The score at which an alert is raised."""
+        return self.bounds[1]
+
+    def log_odds(self, values: npt.NDArray[np.float32]) -> Floats:
+        """Return calibrated log-odds for rows of `features.matrix`, shape (rows,)."""
+        return np.asarray(self.slope * self.trees.log_odds(values) + self.shift)
+
+    def scores(self, states: States, declared: npt.NDArray[np.bool_] | None = None) -> Floats:
+        """Return the score of each state, shape (states,); `declared`: whose use was granted and is kept to."""
+        return self.scores_of(features.matrix(states), declared)
+
+    def scores_of(self, values: npt.NDArray[np.float32], declared: npt.NDArray[np.bool_] | None = None) -> Floats:
+        """Return the scores of rows of `features.matrix`; one that breaks a rule is at least an alert's."""
+        return self.scores_at(self.log_odds(values), values, declared)
+
+    def scores_at(
+        self, log_odds: Floats, values: npt.NDArray[np.float32], declared: npt.NDArray[np.bool_] | None = None
+    ) -> Floats:
+        """Return the scores of rows whose log-odds are known, or smoothed over looks (`sequential`)."""
+        covered = np.zeros(len(values), bool) if declared is None else declared
+        odds = log_odds - np.log(DECLARED) * covered
+        floor = np.where(rules.broken(values).any(axis=1) & ~covered, self.alert, 0.0)
+        return np.asarray(np.maximum(floor, 1.0 / (1.0 + np.exp(-odds))))
+
+    def at(self, excess: float) -> float:
+        """Return the score whose log odds exceed those of an alert by so much."""
+        return float(1.0 / (1.0 + (1.0 / self.alert - 1.0) * np.exp(-excess)))
+
+    def severity(self, score: float) -> Severity:
+        """Return the severity of a score."""
+        return SEVERITIES[sum(score >= bound for bound in self.bounds)]
+
+    def to_bytes(self) -> bytes:
+        """Return the model as an .npz file of plain arrays."""
+        file = io.BytesIO()
+        parts = {
+            "card": np.frombuffer(json.dumps(self.card).encode(), np.uint8),
+            "numbers": np.array([self.slope, self.shift, *self.bounds]),
+            "names": np.frombuffer(json.dumps(features.NAMES).encode(), np.uint8),
+            "medians": self.medians,
+            **self.trees.arrays("trees_"),
+        }
+        np.savez_compressed(file, **parts)  # type: ignore[arg-type]  # numpy's stub takes a flag for one of them
+        return file.getvalue()
 
 
-def score_of(level: float, standing: float) -> float:
-    """Return the score, 0 to 1, of a level of evidence (a multiple of the threshold) and a standing (log-odds)."""
-    if level <= 0.0:
-        return 0.0
-    return 1.0 / (1.0 + math.exp(-(STEEPNESS * math.log(level) + standing)))
+def read(raw: bytes) -> Model:
+    """Return the model that `Model.to_bytes` wrote; raises `ValueError` where it was fitted on other features."""
+    with np.load(io.BytesIO(raw), allow_pickle=False) as found:
+        if tuple(json.loads(found["names"].tobytes())) != features.NAMES:
+            raise ValueError("the model was fitted on other features: `spiritsafe detector fit` makes a new one")
+        slope, shift, low, medium, high = found["numbers"].tolist()
+        trees = forest.from_arrays(found, "trees_")
+        card = json.loads(found["card"].tobytes())
+        return Model(trees, slope, shift, (low, medium, high), found["medians"], card)
 
 
-def severity_of(score: float, lowered: bool = False) -> Severity:
-    """Return the severity of a score, one step lower where a declared use covers the account."""
-    step = sum(score >= bound for bound in BOUNDS)
-    return SEVERITIES[max(1, step - 1) if lowered and step > 1 else step]
+@functools.cache
+def shipped() -> Model:
+    """Return the model that comes with the package."""
+    return read(SHIPPED.read_bytes())

@@ -1,7 +1,12 @@
-"""The service: follows the lake in rounds and suggests alerts. What it knows it rebuilds from the lake at its start."""
+"""The service: follows the lake in rounds and suggests alerts.
+
+What it knows it keeps in a checkpoint below `data_dir`, with the version of the lake that it reaches up to; after a
+restart it goes on from there. Without one, or with one that it can't read, it reads the lake from its beginning.
+"""
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -9,8 +14,9 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from detector import checkpoint, columns
 from detector.alerting import Alerting
-from detector.observations import COLUMNS, stream
+from detector.links.linker import AccountLinks, registered
 from detector.watch import Watch
 from gateway.ledger import metric_files
 from gateway.ledger.database import Database
@@ -23,6 +29,8 @@ RESTS = (
     4.0  # after a round that took t seconds of CPU it rests at least this many times t, beside vLLM on the same cores
 )
 LONGEST_WAIT_S = 30.0
+LINK_EVERY_S, LINK_RESTS = 180.0, 50.0  # seconds between linkings, and at least so many times what the last one took
+CHECKPOINT_EVERY_S = 60.0  # and when it is told to stop
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +61,13 @@ class Metrics:
             buckets=(0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0),
             registry=self.registry,
         )
+        self.sets = Gauge("spiritsafe_detector_linked_sets", "Sets of linked accounts", registry=self.registry)
+        self.link_seconds = Histogram(
+            "spiritsafe_detector_link_seconds",
+            "CPU seconds of linking all accounts",
+            buckets=(0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0),
+            registry=self.registry,
+        )
         for severity in ("low", "medium", "high"):
             self.alerts.labels(severity)
 
@@ -73,19 +88,33 @@ class Service:
         self._settings = settings
         self._lake = Lake.of(settings)
         self._alerting = Alerting(database)
-        self._watch = Watch(settings.detector.minimum_requests)
-        self._version = -1
+        self._database = database
+        self.watch = self._new_watch()
+        self._checkpoint = settings.data_dir / "detector" / "state"
+        self._version = self._kept = checkpoint.resume(self._checkpoint, self.watch)
+        self._kept_at = time.monotonic()
         self._caught_up = time.monotonic()
-        self._published: set[str] = set()
+        self._link_at = time.monotonic()
         self.metrics = Metrics()
+
+    def start_over(self) -> None:
+        """Forget what a checkpoint brought, and read the lake from its beginning."""
+        self.watch = self._new_watch()
+        self._version = self._kept = -1
 
     def round(self) -> Round:
         """Read what is new in the lake, score the accounts it concerns, and raise alerts."""
         began = time.process_time()
         version = self._lake.version()
         rows = raised = 0
+        self._forget_erased()
+        if version < self._version:
+            logger.warning("the checkpoint is of another lake: this one is read from its beginning")
+            self.start_over()
         if version > self._version:
             rows, raised = self._advance()
+        if self._version > self._kept and time.monotonic() - self._kept_at >= CHECKPOINT_EVERY_S:
+            self.keep()
         now, cpu = time.monotonic(), time.process_time() - began
         self.metrics.lag.set(now - self._caught_up)
         self._caught_up = now
@@ -101,7 +130,24 @@ class Service:
             if done.rows:
                 logger.info("round", extra={"rows": done.rows, "raised": done.raised, "cpu_s": round(done.cpu_s, 3)})
             stop.wait(min(LONGEST_WAIT_S, max(self._settings.detector.interval_s, RESTS * done.cpu_s)))
+        try:
+            self.keep()
+        except LakeUnreachable as error:  # who is being erased can't be known: the older checkpoint stays
+            logger.error("%s; the checkpoint is not brought up to date", error)
         metric_files.publish(directory, "detector", self.metrics.registry)
+
+    def keep(self) -> None:
+        """Write the checkpoint, unless nothing has changed since the last."""
+        self._forget_erased()
+        if self._version > self._kept:
+            checkpoint.write(self._checkpoint, self.watch, self._version)
+            self._kept, self._kept_at = self._version, time.monotonic()
+
+    def _forget_erased(self) -> None:
+        hidden = [name for name in self._lake.storage.hidden() if name in self.watch.book]
+        if hidden:
+            self.watch.forget(hidden)
+            self._kept = -1  # what was kept speaks of them still
 
     def _round_if_there(self) -> Round:
         """Wait for a lake that does not answer: beginning again would mean reading all of it again."""
@@ -114,17 +160,32 @@ class Service:
             return Round(0, 0, time.process_time() - began)
 
     def _advance(self) -> tuple[int, int]:
-        table, version = self._lake.follow(self._version, columns=COLUMNS)
-        self._watch.uses = self._alerting.declared_uses()
-        touched = self._watch.advance(stream(table))
-        raised = self._alerting.publish(self._watch, touched)
+        table, version = self._lake.follow(self._version, columns=columns.COLUMNS)
+        self.watch.uses = self._alerting.declared_uses()
+        touched = self.watch.advance(columns.read(table)) | self._link()
+        raised = self._alerting.publish(self.watch, touched)
         self._version = version
         for alert in raised:
             self.metrics.alerts.labels(alert.severity).inc()
         return table.num_rows, len(raised)
 
+    def _new_watch(self) -> Watch:
+        links = AccountLinks(functools.partial(registered, self._database))
+        return Watch(self._settings.detector.minimum_requests, linker=links)
+
+    def _link(self) -> set[str]:
+        if time.monotonic() < self._link_at:
+            return set()
+        began = time.process_time()
+        found = self.watch.link()
+        spent = time.process_time() - began
+        self.metrics.link_seconds.observe(spent)
+        self.metrics.sets.set(self.watch.linked)
+        self._link_at = time.monotonic() + max(LINK_EVERY_S, LINK_RESTS * spent)
+        return found
+
     def _measure(self, rows: int, cpu_s: float) -> None:
         self.metrics.rows.inc(rows)
-        self.metrics.accounts.set(len(self._watch.tracked))
-        self.metrics.suspects.set(len(self._watch.suspects()))
+        self.metrics.accounts.set(len(self.watch.book))
+        self.metrics.suspects.set(len(self.watch.suspects()))
         self.metrics.round_seconds.observe(cpu_s)

@@ -1,53 +1,41 @@
 """All accounts, brought forward together as the lake unrolls: the service and the replay run this very code.
 
-What is said about an account depends on its own requests in event time and, once a week of event time, on who its
-peers are; never on how the rows were cut into rounds.
+What is said about an account depends on its own requests in event time (`checkpoints`) and, where it is linked, on
+those of its set at the end of each day; never on how the rows were cut into rounds.
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-import pandas as pd
+import numpy as np
+import numpy.typing as npt
 
-from detector import explain, reference
-from detector.account import Account
+from detector import explain, features, scoring, sequential, sets, sketch
+from detector.book import Book
+from detector.checkpoints import LEAST, Follower
+from detector.columns import Columns
 from detector.explain import Reason
-from detector.features import FEATURES, features_of, frame, recent, row_of
-from detector.observations import Observation
-from detector.scoring import ALERT, Severity, Standing, score_of, severity_of
-from detector.windows import DAY, HOUR_S, INDEX
+from detector.scoring import Model, Severity
+from detector.sets import LinkedSet, Linker, NoLinks, Places
+from detector.sketch import States
 from gateway.ledger.declared_uses import DeclaredUse
 
-DAY_S = DAY * HOUR_S
-WORTH_STANDING = 0.3  # below this level of evidence peers and isolation could not lift an account to an alert
-STANDING_EVERY, STANDING_OF_SUSPECT_EVERY = 25, 250  # requests
-MOST_PEERS = 2000
+LOWERED = float(np.log(scoring.DECLARED))
+PEERS = 2000  # accounts whose medians stand for the installation's
+PEERS_HALF = 50.0  # with so many, their medians weigh as much as the shipped ones
 
 
 @dataclass(frozen=True)
 class Crossing:
-    """The moment at which an account first scored one half: `time` in seconds, and what had passed until then."""
+    """The moment at which an account first scored an alert: `time` in seconds, and what had passed until then."""
 
     time: float
     requests: int
     live_requests: int
     teacher_tokens: int
-
-
-@dataclass
-class Tracked:
-    """An account with what was concluded about it so far."""
-
-    account: Account
-    standing: float = 0.0
-    standing_at: int = -STANDING_EVERY  # the request at which it was looked at last
-    score: float = 0.0
-    peak: float = 0.0
-    day_peak: float = 0.0
-    crossing: Crossing | None = None
 
 
 @dataclass(frozen=True)
@@ -62,130 +50,186 @@ class Assessment:
     abstained: bool
     reasons: list[Reason] = field(default_factory=list)
     crossing: Crossing | None = None
-    lowered_by: str | None = None  # the declared use that lowers the severity
+    lowered_by: str | None = None  # the declared use that lowers the score
+    set_id: str | None = None
 
 
 class Watch:
-    """Follows observations in event time. `uses`: declared uses in force, by account."""
+    """Follows requests in event time. `uses`: declared uses by account, those that have ended included."""
 
-    def __init__(self, minimum_requests: int = 30, uses: Mapping[str, list[DeclaredUse]] | None = None) -> None:
-        self.minimum_requests = minimum_requests
+    def __init__(
+        self,
+        minimum_requests: int = LEAST,
+        uses: Mapping[str, list[DeclaredUse]] | None = None,
+        model: Model | None = None,
+        linker: Linker | None = None,
+    ) -> None:
+        self.minimum_requests = max(minimum_requests, LEAST)
         self.uses: Mapping[str, list[DeclaredUse]] = uses or {}
-        self.tracked: dict[str, Tracked] = {}
-        self.day = -1
-        self._peers: list[pd.DataFrame] = []
-        self._pool: pd.DataFrame | None = None
-        self._standing: Standing | None = None
+        self.model = model or scoring.shipped()
+        self.book = Book()
+        self.linker: Linker = linker or NoLinks()
+        self._follower = Follower(self._look, self._close_day, self.minimum_requests, self._take)
+        self._end_of_day: Callable[[int], None] | None = None
+        self._medians: npt.NDArray[np.float32] | None = None
+        self._linked: dict[int, LinkedSet] = {}
 
-    def advance(self, seen: Iterable[Observation], end_of_day: Callable[[int], None] | None = None) -> set[str]:
-        """Take observations, oldest first, and return the accounts they touched.
+    @property
+    def day(self) -> int:
+        """The day, since the epoch, that the newest request belongs to; -1 before there is one."""
+        return self._follower.day
+
+    def advance(self, rows: Columns, end_of_day: Callable[[int], None] | None = None) -> set[str]:
+        """Take requests, oldest first, and return the accounts they touched.
 
         `end_of_day` is called with a day's number (since the epoch) when the first request of a later one comes.
         """
-        touched = set()
-        for observation in seen:
-            day = int(observation.time // DAY_S)
-            if day > self.day:
-                if end_of_day is not None and self.day >= 0:
-                    end_of_day(self.day)
-                self._begin_day(day)
-            self._take(observation)
-            touched.add(observation.account)
-        return touched
+        self._end_of_day = end_of_day
+        places = self.book.places(rows.names)
+        at = places[rows.account] if len(rows) else np.zeros(0, np.int64)
+        for day, part in self._follower.days(rows):
+            self._follower.begin(self.book.states, day)
+            chosen, mine = rows.take(part), at[part]
+            self.linker.see(chosen, mine)
+            self._follower.advance(self.book.states, chosen, mine)
+        return {rows.names[place] for place in np.unique(rows.account)}
+
+    def finish(self) -> None:
+        """Close the newest day: there is nothing more to come."""
+        self._follower.end_day(self.book.states)
+
+    def forget(self, names: Sequence[str]) -> None:
+        """Remove accounts with all that is kept of them."""
+        if any(name in self.book for name in names):
+            self.linker.keep(self.book.forget(names))
+            self._linked = {}  # they speak of places that are others' now
+
+    def resume(self, book: Book, day: int, links: bytes) -> None:
+        """Go on from what a checkpoint kept."""
+        self.book = book
+        self._follower.day = day
+        self.linker.restore(links)
 
     def assess(self, name: str, peak: float | None = None) -> Assessment:
         """Return what is to be said about an account now; with `peak`, the severity and reasons of that score."""
-        tracked = self.tracked[name]
-        account = tracked.account
-        known = account.requests_in_memory(account.last_seen)
-        abstained = known < self.minimum_requests and tracked.crossing is None
-        score = tracked.score if peak is None else peak
-        use = self._use_in_force(tracked) if score >= ALERT else None
-        severity: Severity = "none" if abstained else severity_of(score, lowered=use is not None)
-        reasons = [] if severity == "none" else self._reasons(tracked)
+        place = self.book.place(name)
+        state, verdict = self.book.states[place : place + 1], self.book.verdicts[place]
+        abstained = bool(state["total"][0] < self.minimum_requests and not verdict["alert_time"])
+        score = float(verdict["score"] if peak is None else peak)
+        severity: Severity = "none" if abstained else self.model.severity(score)
+        use = self._covering(state, name)
+        reasons = [] if severity == "none" else self._reasons(state, name)
         return Assessment(
-            name, account.last_seen, score, tracked.peak, severity, abstained, reasons, tracked.crossing, use
-        )
+            name, float(state["last"][0]), score, float(verdict["peak"]), severity, abstained, reasons,
+            _crossing(verdict), None if use is None else use.use, set_name(int(verdict["set"])),
+        )  # fmt: skip
 
     def suspects(self) -> list[str]:
-        """Return the accounts that scored one half at some time."""
-        return [name for name, tracked in self.tracked.items() if tracked.crossing is not None]
+        """Return the accounts that scored an alert at some time."""
+        return [self.book.names[place] for place in np.flatnonzero(self.book.verdicts["alert_time"] > 0)]
 
-    def features(self) -> pd.DataFrame:
-        """Return every account's present row of `features.COLUMNS`."""
-        return frame(row_of(tracked.account, tracked.account.last_seen) for tracked in self.tracked.values())
+    def link(self) -> set[str]:
+        """Find the linked sets anew and score their members by them; returns the accounts in sets that alert."""
+        states, verdicts = self.book.states, self.book.verdicts
+        verdicts["set"], verdicts["set_score"] = 0, 0.0
+        self._linked = {1 + int(each.members.min()): each for each in self.linker.sets(states, self.day)}
+        for number, each in self._linked.items():
+            score, lowered = self.model.at(each.excess), self.model.at(each.excess - LOWERED)
+            verdicts["set"][each.members] = number
+            verdicts["set_score"][each.members] = np.where(self._covered(states, each.members), lowered, score)
+            self._record(states, each.members, verdicts["score"][each.members].astype(np.float64))
+        alerting = [each.members for each in self._linked.values() if each.excess >= 0]
+        return {self.book.names[place] for members in alerting for place in members.tolist()}
 
-    def _take(self, observation: Observation) -> None:
-        tracked = self.tracked.get(observation.account)
-        if tracked is None:
-            tracked = self.tracked[observation.account] = Tracked(Account(observation.account))
-        account = tracked.account
-        account.observe(observation)
-        level = account.cusum.level
-        every = STANDING_EVERY if tracked.crossing is None else STANDING_OF_SUSPECT_EVERY
-        if level >= WORTH_STANDING and account.totals.requests - tracked.standing_at >= every:
-            tracked.standing = self._standing_of(account, observation.time)
-            tracked.standing_at = account.totals.requests
-        tracked.score = score_of(level, tracked.standing if level >= WORTH_STANDING else 0.0)
-        tracked.peak = max(tracked.peak, tracked.score)
-        tracked.day_peak = max(tracked.day_peak, tracked.score)
-        if tracked.score < ALERT or tracked.crossing is not None:
-            return
-        if account.requests_in_memory(observation.time) >= self.minimum_requests:
-            totals = account.totals
-            tracked.crossing = Crossing(observation.time, totals.requests, totals.live_requests, totals.teacher_tokens)
+    @property
+    def linked(self) -> int:
+        """How many linked sets there are."""
+        return len(self._linked)
 
-    def _begin_day(self, day: int) -> None:
-        # The day's windows of the accounts that gave no cause for an alert are the next week's peers.
-        rows = [
-            row_of(tracked.account, tracked.account.last_seen)
-            for tracked in self.tracked.values()
-            if tracked.crossing is None
-            and int(tracked.account.last_seen // DAY_S) == self.day
-            and tracked.account.totals.requests >= self.minimum_requests
-        ]
-        if rows:
-            self._peers = [*self._peers, frame(rows)][-28:]
-        for tracked in self.tracked.values():
-            tracked.day_peak = 0.0
-        if day // 7 > self.day // 7:
-            self._pool = pd.concat([reference.ordinary(), *self._peers], ignore_index=True) if self._peers else None
-            self._standing = None
-        self.day = day
+    def acting_with(self, name: str) -> LinkedSet | None:
+        """Return the set that an account is linked into, where the set gives cause for an alert; else None."""
+        found = self._linked.get(int(self.book.verdicts["set"][self.book.place(name)]))
+        return found if found is not None and found.excess >= 0 else None
 
-    def _standing_of(self, account: Account, time: float) -> float:
-        model = self._model()
-        return float(model.decision_function(frame([row_of(account, time)]))[0])
+    def _take(self, rows: Columns, places: Places) -> None:
+        self.book.note(rows, places)
 
-    def _model(self) -> Standing:
-        if self._standing is None:
-            self._standing = _among_reference() if self._pool is None else Standing().fit(self._pool.tail(MOST_PEERS))
-        return self._standing
+    def _look(self, states: States, places: Places) -> None:
+        covered = self._covered(states, places)
+        verdicts, values = self.book.verdicts, features.matrix(states[places])
+        first = verdicts["looks"][places] == 0
+        evidence = sequential.moved(verdicts["evidence"][places], first, self.model.log_odds(values))
+        verdicts["evidence"][places] = evidence
+        verdicts["looks"][places] += 1
+        scores = self.model.scores_at(evidence, values, covered)
+        self._record(states, places, scores)
 
-    def _use_in_force(self, tracked: Tracked) -> str | None:
-        account = tracked.account
-        requests = account.windows.total(account.last_seen, DAY)[INDEX["requests"]]
-        for use in self.uses.get(account.name, []):
-            if use.cap_per_day is None or requests <= use.cap_per_day:
-                return use.use
+    def _record(self, states: States, places: Places, own: npt.NDArray[np.float64]) -> None:
+        verdicts = self.book.verdicts
+        scores = np.maximum(own, verdicts["set_score"][places])
+        verdicts["score"][places] = scores
+        verdicts["leaked"][places] = sketch.daily(states[places])[:, 2].sum(axis=1)
+        for name in ("peak", "day_peak"):
+            verdicts[name][places] = np.maximum(verdicts[name][places], scores)
+        crossed = places[(scores >= self.model.alert) & (verdicts["alert_time"][places] == 0)]
+        verdicts["alert_time"][crossed] = states["last"][crossed]
+        verdicts["alert_requests"][crossed] = states["total"][crossed]
+        verdicts["alert_live"][crossed] = verdicts["live"][crossed]
+        verdicts["alert_tokens"][crossed] = states["output"][crossed]
+
+    def _close_day(self, states: States, active: Places, day: int) -> None:
+        self._medians = None
+        self.link()
+        if self._end_of_day is not None:
+            self._end_of_day(day)
+        self.book.verdicts["day_peak"] = 0.0
+
+    def _covered(self, states: States, places: Places) -> npt.NDArray[np.bool_]:
+        return np.array([self._covering(states[p : p + 1], self.book.names[p]) is not None for p in places], dtype=bool)
+
+    def _covering(self, state: States, name: str) -> DeclaredUse | None:
+        """Return the use that covers the account's present traffic: not ended, and kept to today."""
+        known = self.uses.get(name)
+        if not known:
+            return None
+        time, today = float(state["last"][0]), float(state["today"][0, 0])
+        for use in known:
+            in_time = use.until is None or use.until.timestamp() >= time
+            if in_time and (use.cap_per_day is None or today <= use.cap_per_day):
+                return use
         return None
 
-    def _reasons(self, tracked: Tracked) -> list[Reason]:
-        account = tracked.account
-        sums, window = recent(account, account.last_seen)
-        past = account.windows.before_day(account.last_seen)
-        peers = self._model().peers_.centre(frame([row_of(account, account.last_seen)]))[0]
-        comparison = explain.Comparison(
-            sums=sums,
-            window=window,
-            now=features_of(sums),
-            past=features_of(past) if past[INDEX["answered"]] >= self.minimum_requests else None,
-            peers=dict(zip(FEATURES, peers.tolist(), strict=True)),
-            peer_accounts=len({name for rows in self._peers for name in rows["account"]} - {account.name}),
-        )
-        return explain.reasons(account, comparison, self.uses.get(account.name, []))
+    def _reasons(self, state: States, name: str) -> list[Reason]:
+        peers = len(self.book)
+        medians = self._peer_medians()
+        own = explain.reasons(self.model, state, medians, peers - 1, self.uses.get(name, []))
+        linked = self.acting_with(name)
+        return own if linked is None else [sets.reason(linked), *own]
+
+    def _peer_medians(self) -> npt.NDArray[np.float32]:
+        """Return the medians of accounts that gave no cause for an alert, drawn towards the shipped ones."""
+        if self._medians is None:
+            ordinary = (self.book.states["total"] >= self.minimum_requests) & (self.book.verdicts["alert_time"] == 0)
+            places = np.flatnonzero(ordinary)[:PEERS]
+            self._medians = self.model.medians
+            if len(places):
+                own = features.medians(features.matrix(self.book.states[places]), self.model.medians)
+                weight = np.float32(len(places) / (len(places) + PEERS_HALF))
+                self._medians = weight * own + (1 - weight) * self.model.medians
+        return self._medians
 
 
-@functools.cache
-def _among_reference() -> Standing:
-    return Standing().fit(reference.ordinary())
+def set_name(number: int) -> str | None:
+    """Return a set's id as it is printed; None for 0, no set."""
+    return f"set-{number:06d}" if number else None
+
+
+def _crossing(verdict: Any) -> Crossing | None:
+    if not verdict["alert_time"]:
+        return None
+    return Crossing(
+        float(verdict["alert_time"]),
+        int(verdict["alert_requests"]),
+        int(verdict["alert_live"]),
+        int(verdict["alert_tokens"]),
+    )

@@ -7,45 +7,22 @@ that no single prompt tells who asks; they differ in what they ask over time.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from detector.evaluation.content import Corpus, Item, Pool
+from detector.evaluation import phrasing
+from detector.evaluation.content import Corpus, Item, Pool, reworded
 from detector.evaluation.habits import Habits
 from detector.evaluation.traces import Client
 
 Message = dict[str, Any]
 MOST_REMEMBERED = 400
-LANGUAGES = ("German", "French", "Spanish", "Czech", "Italian", "Polish")
-TOOLS = ("read_file", "write_file", "run_command", "search", "run_tests")
-_ELICITING = (
-    "Think step by step.", "Show your working before the answer.", "Explain your reasoning, then answer.",
-    "Set out every intermediate result, and only then conclude.", "Go through it slowly from the beginning.",
-    "First write down what you consider, then decide.",
-)  # fmt: skip
-_LABELLING = (
-    "Sort the text into one of: question, complaint, order, other. Answer with the label only.",
-    "Which department does this concern: sales, service, billing, none? One word.",
-    "Classify the message: urgent, normal or irrelevant. Reply with the class and nothing else.",
-)
-_GRADING = (
-    "Grade the answer by the rubric: accuracy, depth, style. Reply with a score from 1 to 10 as JSON.",
-    "Judge the reply against the criteria below and give a mark for each: correct, complete, clear.",
-    "Score how well the text answers the question (0–5) and name the weakest point in five words.",
-)
-_CONTEXTS = (
-    "Answer from the context only, and say so where it has no answer.",
-    "Use the passages below. Quote what you rely on; if they do not say, answer “not stated”.",
-    "You answer questions about our documents. Keep to what they say, in two or three sentences.",
-)
-_AGENTS = (
-    "You are an agent that works with tools. Call a tool, read its result, and go on until the task is done.",
-    "You solve tasks in a repository with the tools given. Make one step at a time and check what it did.",
-)
 _REMARKS = (
     "Shorter, please.", "Can you give an example?", "Why is that?", "And what about the other case?", "Rephrase it.",
     "What would you do next?", "I do not follow the second point.", "Thanks. One more thing:", "Is that always so?",
+    "No, the other way round.", "Make it friendlier.", "Geht das auch kürzer?", "Can you check that again?", "Go on.",
+    "What does that cost?", "In a table, please.", "Hmm, are you sure?", "Great. Now the second part.", "Wait, why?",
 )  # fmt: skip
 
 
@@ -61,6 +38,7 @@ class Ask:
     endpoint: str = "chat.completions"
     answer: str | None = None
     cover: bool = False
+    by: Habits | None = None  # whose software sends it, where it is not the account's main one
 
 
 class Tenant:
@@ -70,6 +48,11 @@ class Tenant:
         self.rng, self.corpus, self.client, self.habits, self.pool = rng, corpus, client, habits, pool
         self.day = self.progress = 0.0
         self._earlier: list[Item] = []
+        self._said: dict[str, str] = {}
+        style = random.Random(habits.style)
+        self.formal = style.random() < 0.3  # whether its instructions stand before the question, not in a system prompt
+        self.tool_names = tuple(style.sample(phrasing.TOOL_NAMES, style.randint(2, 9)))
+        self._shown = [style.randrange(1 << 30) for _ in range(habits.examples)]
 
     def fresh(self) -> Item:
         """Return something that the account has not asked."""
@@ -86,6 +69,27 @@ class Tenant:
             return self.rng.choice(self._earlier)
         return self.fresh()
 
+    def popular(self, share: float) -> Item:
+        """Return, in that share of cases, an earlier thing in somebody else's words; else something next."""
+        if self._earlier and self.rng.random() < share:
+            # The first things that an account was asked about are asked most.
+            place = min(int(self.rng.paretovariate(0.7)) - 1, len(self._earlier) - 1)
+            return reworded(self.rng, self._earlier[place])
+        return self.next()
+
+    def saying(self, kind: str, make: Callable[[random.Random], str]) -> str:
+        """Return the account's own wording of an instruction: always the same one for a kind."""
+        if kind not in self._said:
+            self._said[kind] = make(random.Random(f"{self.habits.style} {kind}"))
+        return self._said[kind]
+
+    def instructed(self, instruction: str, text: str) -> list[Message]:
+        """Return messages with an instruction, in the system prompt or before the text, as the account's habit is."""
+        if self.formal:
+            return [*self.head(), user(f"{instruction}\n\n{text}")]
+        own = f"{self.habits.system} " if self.habits.system else ""
+        return [*self.head(own + instruction), user(text)]
+
     def answer_tokens(self, asked: Item) -> int:
         """Return an answer's length in tokens: the corpus's own where it has answers, else one of the client's."""
         if self.corpus.has_answers and asked.answer:
@@ -99,14 +103,15 @@ class Tenant:
 
     def plain(self, asked: Item, text: str | None = None, output: int | None = None, **parameters: Any) -> Ask:
         """Ask it in one turn, as it stands or as `text`, behind the account's own system prompt."""
-        messages = [*self.head(), *self._examples(), user(text or asked.text)]
+        wrapped = self.habits.wrap.replace("{}", text or asked.text)
+        messages = [*self.head(), *self._examples(), user(wrapped)]
         tokens = self.answer_tokens(asked) if output is None else output
         return self.sent(messages, tokens, asked, **parameters)
 
     def _examples(self) -> list[Message]:
         made: list[Message] = []
-        for number in range(self.habits.examples):
-            shown = self.corpus.items[(len(self.habits.client["network"]) + 7 * number) % len(self.corpus.items)]
+        for number in self._shown:
+            shown = self.corpus.items[number % len(self.corpus.items)]
             made += [user(clipped(shown.text, 60)), assistant(clipped(shown.answer or "Noted.", 60))]
         return made
 
@@ -114,8 +119,9 @@ class Tenant:
         """Make a request of messages, with the account's parameters; given ones come first."""
         chosen = {name: value for name, value in (self.habits.parameters | parameters).items() if value is not None}
         most = chosen.get("max_tokens")
-        tokens = output if most is None else min(output, most)
-        return Ask(messages, tokens, chosen, answer=asked.answer if self.corpus.has_answers else None)
+        tokens = output if most is None else min(output, most * chosen.get("n", 1))
+        answer = asked.answer if self.corpus.has_answers else None
+        return Ask(messages, tokens, chosen, self.habits.tools, answer=answer)
 
 
 def user(text: str) -> Message:
@@ -143,38 +149,40 @@ def filler(tenant: Tenant, tokens: int) -> str:
 
 def labelled(tenant: Tenant, asked: Item) -> Ask:
     """Ask for a label: a very short answer."""
-    instruction = _fixed(tenant, _LABELLING)
-    return tenant.sent([*tenant.head(instruction), user(asked.text)], tenant.rng.randint(1, 6), asked)
+    instruction = tenant.saying("labelling", phrasing.labelling)
+    return tenant.sent(tenant.instructed(instruction, asked.text), tenant.rng.randint(1, 6), asked)
 
 
 def graded(tenant: Tenant, asked: Item) -> Ask:
     """Ask for a grade of an answer to the item: a tiny, structured answer."""
-    given = asked.answer or filler(tenant, tenant.rng.randint(30, 80))
+    given = asked.answer or filler(tenant, tenant.rng.randint(20, 120))
     text = f"Question: {asked.text}\nAnswer: {clipped(given, 150)}\nScore:"
-    messages = [*tenant.head(_fixed(tenant, _GRADING)), user(text)]
-    form = {"response_format": {"type": "json_object"}} if tenant.habits.repeats < 0.1 else {}
-    return tenant.sent(messages, tenant.rng.randint(6, 24), asked, **form)
+    messages = tenant.instructed(tenant.saying("grading", phrasing.grading), text)
+    return tenant.sent(messages, tenant.rng.randint(1, 40), asked)
 
 
 def with_context(tenant: Tenant, asked: Item, blocks: list[str]) -> Ask:
     """Ask over blocks of context: a long input, a short answer."""
     context = "\n\n".join(blocks)
-    messages = [*tenant.head(_fixed(tenant, _CONTEXTS)), user(f"Context:\n{context}\n\nQuestion: {asked.text}")]
+    instruction = tenant.saying("grounding", phrasing.grounding)
+    messages = tenant.instructed(instruction, f"Context:\n{context}\n\nQuestion: {asked.text}")
     return tenant.sent(messages, max(8, min(200, tenant.answer_tokens(asked) // 2)), asked)
 
 
 def translated(tenant: Tenant, asked: Item, language: str) -> Ask:
     """Ask for a translation: an answer about as long as its input."""
-    messages = [*tenant.head(f"Translate the user's text into {language}. Keep names as they are."), user(asked.text)]
-    return tenant.sent(messages, max(4, round(len(asked.text) / 4 * tenant.rng.uniform(0.9, 1.4))), asked)
+    instruction = tenant.saying(language, lambda rng: phrasing.translating(rng, language))
+    tokens = max(4, round(len(asked.text) / 4 * tenant.rng.uniform(0.9, 1.4)))
+    return tenant.sent(tenant.instructed(instruction, asked.text), tokens, asked)
 
 
 def elicited(tenant: Tenant, asked: Item, share: float = 1.0) -> Ask:
     """Ask for the working behind the answer, in one of several wordings: answers two to four times as long."""
     if tenant.rng.random() >= share:
         return tenant.plain(asked)
-    long = round(tenant.answer_tokens(asked) * tenant.rng.uniform(2.0, 4.0)) + 60
-    return tenant.plain(asked, f"{asked.text}\n{tenant.rng.choice(_ELICITING)}", output=long)
+    long = round(tenant.answer_tokens(asked) * tenant.rng.uniform(1.5, 4.0)) + 60
+    wording = tenant.saying(f"eliciting {tenant.rng.randrange(3)}", phrasing.eliciting)
+    return tenant.plain(asked, f"{asked.text}\n{wording}", output=long)
 
 
 def conversation(tenant: Tenant, asked: Item, turns: int, **parameters: Any) -> Iterator[Ask]:
@@ -197,22 +205,17 @@ def _remark(tenant: Tenant, asked: Item) -> str:
 
 def agent_run(tenant: Tenant, asked: Item, steps: int, result: str | None = None) -> Iterator[Ask]:
     """Work on a task with tools, whose results come back: pieced from the corpus, or always the same `result`."""
-    talk = [*tenant.head(_fixed(tenant, _AGENTS)), user(asked.text)]
+    talk = tenant.instructed(tenant.saying("tools", phrasing.working_with_tools), asked.text)
+    names = tenant.tool_names
     for step in range(steps):
         made = tenant.sent(list(talk), max(10, min(400, tenant.answer_tokens(asked))), asked)
-        yield Ask(made.messages, made.output, made.parameters, TOOLS[: 3 + len(asked.text) % 3], answer=made.answer)
+        yield replace(made, tools=names)
         seen = result or filler(tenant, tenant.rng.randint(20, 200))
-        call = {"id": f"c{step}", "type": "function", "function": {"name": TOOLS[step % 3], "arguments": "{}"}}
+        called = {"name": names[tenant.rng.randrange(len(names))], "arguments": "{}"}
+        call = {"id": f"c{step}", "type": "function", "function": called}
         recent = talk if len(talk) < 15 else [*talk[:2], *talk[-10:]]  # agents keep the task and what came last
         talk = [
             *recent,
             {"role": "assistant", "content": "", "tool_calls": [call]},
             {"role": "tool", "tool_call_id": f"c{step}", "content": seen},
         ]
-
-
-def _fixed(tenant: Tenant, wordings: tuple[str, ...]) -> str:
-    # An account keeps to one wording of an instruction; its habits settle which.
-    place = len(tenant.habits.client["network"]) + int(1000 * tenant.habits.failures)
-    own = f"{tenant.habits.system} " if tenant.habits.system else ""
-    return own + wordings[place % len(wordings)]

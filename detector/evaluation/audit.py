@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import rankdata
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.model_selection import GroupKFold
 from threadpoolctl import threadpool_limits
@@ -36,7 +37,7 @@ LEAST_REQUESTS = 30  # accounts below are not judged, so they are not probed eit
 class Probe:
     """A view and whom it is put to. `exception`: why it may tell more than `MOST_AUC`; None where it must not.
 
-    `without` are strategies that are left out, because they are defined by what the view shows.
+    `without` are types that are left out, because they are defined by what the view shows.
     """
 
     name: str
@@ -56,9 +57,9 @@ PROBES = (
     Probe("presence of answers, failures", ("answers",)),
     Probe(
         "parameters", ("parameters",),
-        exception="A6 is defined by n and seeds, A7 by logprobs; next line without them",
+        exception="A6 is defined by n and seeds, A7 by logprobs, B10 (embeddings) by none; next line without them",
     ),
-    Probe("parameters, without A6 and A7", ("parameters",), without=("A6", "A7")),
+    Probe("parameters, without A6, A7 and B10", ("parameters",), without=("A6", "A7", "B10")),
     Probe(
         "volume and pace", ("volume",),
         exception="a campaign is defined by its budget: 1,000 answers are more than most tenants ask for in a month",
@@ -124,7 +125,7 @@ def _weights(plans: Sequence[Plan]) -> Floats:
     weights = np.array([1.0 / members[plan.group] if plan.is_attack else 1.0 for plan in plans])
     attack = np.array([plan.is_attack for plan in plans])
     # Ordinary accounts weigh as many campaigns as there are of their volume, so that no view can stand in for volume.
-    volume = np.log2([plan.requests for plan in plans]).astype(int)
+    volume = np.log2([plan.total for plan in plans]).astype(int)
     for size in np.unique(volume):
         here = volume == size
         weights[here & ~attack] *= weights[here & attack].sum() / max(1, (here & ~attack).sum())
@@ -144,7 +145,8 @@ def _out_of_fold(
                 max_iter=40, max_leaf_nodes=8, min_samples_leaf=20, l2_regularization=5.0, random_state=seed
             )
             model.fit(table[learnt], attack[learnt], sample_weight=weights[learnt])
-            scores[judged] = model.decision_function(table[judged])
+            # Ranks within the fold: one with more campaigns leaves fewer to learn from, which would count against it.
+            scores[judged] = rankdata(model.decision_function(table[judged])) / len(judged)
     return scores
 
 

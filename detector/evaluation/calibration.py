@@ -4,14 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
-from detector.evaluation.figures import Bools, Figure, Floats, brier_skill, calibration_slope
+from detector.evaluation.figures import Bools, Figure, Floats, brier_skill, calibration_slope, shares
 from detector.evaluation.measuring import PREVALENCES, Table
 from detector.evaluation.operating import HIGH, HeldOut
 
+# Finer below, where most accounts are: at a prevalence of 0.5 % a score of a hundredth is already twice the average.
+BOUNDS = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0 + 1e-9)
+Integers = npt.NDArray[np.int64]
 Measure = Callable[[Floats, Bools, Floats, float], float]  # scores, truth, weights, prevalence
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Accounts with scores between two bounds: their mean score, and the share of harvesters at the prevalence."""
+
+    low: float
+    high: float
+    mean_score: Figure
+    harvesting: Figure
+    accounts: int
 
 
 @dataclass(frozen=True)
@@ -21,7 +37,7 @@ class Calibration:
     brier_skill: Figure
     slope: Figure
     precision_at_high: Figure
-    bins: tuple[tuple[float, float, float], ...]  # mean score, share of campaigns at the prevalence, weight
+    bins: tuple[Bin, ...]
 
 
 def calibration(found: HeldOut, table: Table) -> Calibration:
@@ -35,7 +51,10 @@ def calibration(found: HeldOut, table: Table) -> Calibration:
         return table.resampling.figure(lambda many: measure(scores, truth, weights * many[rows], prevalence))
 
     return Calibration(
-        over(brier_skill), over(calibration_slope), over(_precision_at_high), _bins(scores, truth, weights, prevalence)
+        over(brier_skill),
+        over(calibration_slope),
+        over(_precision_at_high),
+        tuple(_bin(table, scores, truth, weights, rows, bounds) for bounds in pairwise(BOUNDS)),
     )
 
 
@@ -46,19 +65,17 @@ def _precision_at_high(scores: Floats, truth: Bools, weights: Floats, prevalence
     return float(found / (found + false)) if found + false > 0 else float("nan")
 
 
-def _bins(scores: Floats, truth: Bools, weights: Floats, prevalence: float) -> tuple[tuple[float, float, float], ...]:
-    positive = truth.astype(bool)
-    share = np.where(
-        positive,
-        prevalence / max(1e-9, weights[positive].sum()),
-        (1 - prevalence) / max(1e-9, weights[~positive].sum()),
-    )
-    share = share * weights
-    found = []
-    for low in np.arange(0.0, 1.0, 0.1):
-        here = (scores >= low) & (scores < low + 0.1 + 1e-9)
-        if here.any():
-            weight = float(share[here].sum())
-            mean = float((share * scores)[here].sum() / weight)
-            found.append((mean, float(share[here & truth].sum() / weight), weight))
-    return tuple(found)
+def _bin(
+    table: Table, scores: Floats, truth: Bools, weights: Floats, rows: Integers, bounds: tuple[float, float]
+) -> Bin:
+    low, high = bounds
+    here = (scores >= low) & (scores < high)
+
+    def over(values: Floats) -> Figure:
+        def mean(many: Floats) -> float:
+            share = shares(truth, weights * many[rows], PREVALENCES[0]) * here
+            return float((share * values).sum() / share.sum()) if share.sum() > 0 else float("nan")
+
+        return table.resampling.figure(mean)
+
+    return Bin(low, min(high, 1.0), over(scores), over(truth.astype(np.float64)), int(here.sum()))

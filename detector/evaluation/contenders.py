@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from detector.evaluation.reading import Floats, Reading
-from detector.observations import Observation
 
 Learns = Literal["nothing", "benign", "everyone", "labels"]
 
@@ -49,9 +48,9 @@ class Contender(Protocol):
         ...
 
 
-def day_ends(seen: Sequence[Observation], day_of: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Return (day, index after its last request) of each active day."""
-    if not len(seen):
+def day_ends(day_of: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Return (day, index after its last request) of each active day; `day_of` has each request's day, in order."""
+    if not len(day_of):
         return []
     ends = np.append(np.flatnonzero(np.diff(day_of)) + 1, len(day_of))
     return [(int(day_of[end - 1]), int(end)) for end in ends]

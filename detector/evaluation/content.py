@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 LONGEST_TEXT, LONGEST_ANSWER = 1500, 1200  # characters; longer ones are cut, their lengths come from traces anyway
@@ -28,10 +29,15 @@ class Corpus:
     items: tuple[Item, ...]
     language: str = "en"
 
-    @property
+    @cached_property
     def has_answers(self) -> bool:
         """Whether every item has an answer: only then do records carry answers, whoever asks."""
         return all(item.answer for item in self.items)
+
+    @cached_property
+    def topics(self) -> list[str]:
+        """The topics of its items, in order."""
+        return sorted({item.topic for item in self.items})
 
 
 @dataclass(frozen=True)
@@ -51,10 +57,14 @@ def item(text: str, answer: str | None = None, topic: str = "", turns: Sequence[
 _AUDIENCES = (
     "a child of ten", "a retired engineer", "a busy nurse", "first-year students", "a new colleague", "a sceptic",
     "a farmer", "a night-shift worker", "somebody learning the language", "a committee", "a pen friend", "a beginner",
+    "a lawyer", "a choir", "tourists", "an apprentice", "a shop assistant", "parents", "a translator", "a pilot",
+    "a chess club", "an auditor", "a gardener", "a friend abroad", "a sound engineer", "volunteers", "a postmaster",
 )  # fmt: skip
 _SETTINGS = (
     "on an island", "in a small village", "during a strike", "a hundred years ago", "in winter", "on a night train",
     "without electricity", "at a festival", "in a hospital", "on a tight budget", "after a flood", "in a school",
+    "on a mountain hut", "in a bakery", "at a harbour", "during an exam", "in a lift", "next to a motorway", "at sea",
+    "in a theatre", "before an election", "in a greenhouse", "at a border", "under a deadline", "in a second language",
 )  # fmt: skip
 
 
@@ -65,8 +75,27 @@ def varied(rng: random.Random, original: Item) -> Item:
         f"{original.text} Answer for {audience}, as if {setting}, in {sentences} sentences.",
         f"Imagine it {setting}, told to {audience}. {original.text} Keep it to {sentences} sentences.",
         f"{original.text}\nSuppose that all this happens {setting}; {audience} will read the answer.",
+        f"For {audience}: {original.text}",
+        f"{original.text} What changes {setting}? Name {sentences} points.",
+        f"Rewrite and then solve, {setting}: {original.text}",
+        f"{original.text} Add {sentences} constraints that {audience} would add, and answer.",
     )
     return replace(original, text=rng.choice(forms))
+
+
+_GREETINGS = ("Hi, ", "Hello! ", "please: ", "Quick question: ", "hey ", "Sorry to ask again. ", "Dear team, ")
+_ENDINGS = (" Thanks", " please", "?", " asap", " (second try)", "...", " Any idea?", " thx")
+
+
+def reworded(rng: random.Random, original: Item) -> Item:
+    """Return the same question as somebody else would type it: a greeting, lower case, a word fewer."""
+    words = original.text.split(" ")
+    if len(words) > 5:
+        del words[rng.randrange(len(words))]
+    text = " ".join(words)
+    text = text.lower() if rng.random() < 0.3 else text
+    text = rng.choice(_GREETINGS) + text if rng.random() < 0.4 else text
+    return replace(original, text=text + rng.choice(_ENDINGS) if rng.random() < 0.4 else text)
 
 
 class Pool:

@@ -131,7 +131,7 @@ def weighted_median(values: Floats, weights: Floats) -> float:
 
 def brier_skill(scores: Floats, positive: Bools, weights: Floats, prevalence: float) -> float:
     """Return 1 − Brier score ÷ that of always saying the prevalence (Brier 1950), at that prevalence."""
-    share = _at_prevalence(positive, weights, prevalence)
+    share = shares(positive, weights, prevalence)
     error = float((share * (scores - positive) ** 2).sum())
     return 1 - error / (prevalence * (1 - prevalence)) if share.sum() > 0 else float("nan")
 
@@ -141,7 +141,7 @@ def calibration_slope(scores: Floats, positive: Bools, weights: Floats, prevalen
 
     NaN where the scores separate the kinds (nearly) perfectly, since there is no slope then.
     """
-    share = _at_prevalence(positive, weights, prevalence)
+    share = shares(positive, weights, prevalence)
     if share.sum() <= 0:
         return float("nan")
     clipped = np.clip(scores, 1e-4, 1 - 1e-4)
@@ -160,7 +160,8 @@ def calibration_slope(scores: Floats, positive: Bools, weights: Floats, prevalen
     return float("nan")
 
 
-def _at_prevalence(positive: Bools, weights: Floats, prevalence: float) -> Floats:
+def shares(positive: Bools, weights: Floats, prevalence: float) -> Floats:
+    """Return the rows' shares of the whole where positives are `prevalence` of it; zeros without both kinds."""
     for_positive, for_negative = weights[positive].sum(), weights[~positive].sum()
     if for_positive <= 0 or for_negative <= 0:
         return np.zeros(len(weights))

@@ -13,13 +13,13 @@ import numpy.typing as npt
 
 from detector.evaluation.figures import Bools, Figure, Floats, interval, weighted_median
 from detector.evaluation.measuring import Judged, Table, account_rate
-from detector.scoring import BOUNDS
-from detector.watch import DAY_S
+from detector.fitting import PRECISION_OF_HIGH
+from detector.sketch import DAY_S
 
 NAIVE, HARD = ("A1", "A3", "A6", "A7"), ("A8", "A10", "A11")
 HYDRA_MEMBERS, HYDRA_RATE = 20, 25.0  # a hydra: at least so many accounts at so many requests a day each
 FOUND_BY = (2, 5, 14)  # days
-MEDIUM, HIGH = BOUNDS[1], BOUNDS[2]
+HIGH = PRECISION_OF_HIGH  # the score of high severity
 SIZES = ((30, 100), (100, 300), (300, 1_000), (1_000, 10**9))  # requests
 
 
@@ -66,10 +66,6 @@ def held_out(by_attack: Sequence[Judged], by_benign: Sequence[Judged], table: Ta
             else:
                 for row in np.flatnonzero(mine):
                     alert[row] = _end_of_first_day(judged, int(row), rate or 0.01, table)
-    declared = np.array([plan.declared is not None for plan in table.plans])
-    if rate is None:
-        # A declared use lowers the severity by one step: only a high score still reaches medium.
-        alert = np.where(declared & ~(peak >= HIGH), -1, alert)
     return HeldOut(alert, peak)
 
 

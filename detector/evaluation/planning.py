@@ -1,4 +1,4 @@
-"""Who is in the simulated world: every account with its type, corpus, client, times and company, drawn by seed.
+"""Who is in the simulated world: every account with its uses, corpora, client, times and company, drawn by seed.
 
 Benign accounts and members of campaigns come from one distribution of corpora, clients, habits, sign-up days and group
 structure. Accounts are shuffled and only then named, so that neither names nor order tell who is who.
@@ -11,21 +11,25 @@ import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 
 from detector.evaluation.content import Corpus
-from detector.evaluation.habits import Habits, draw_habits, network
-from detector.evaluation.profiles import Campaign, Cell, Paces, Profile, Strategy
-from detector.evaluation.traces import DAYS, Client
+from detector.evaluation.habits import Cohesion, Habits, draw_cohesion, draw_habits, network, of_another_use
+from detector.evaluation.pacing import Timing, draw_timing, in_turn, moved
+from detector.evaluation.profiles import Campaign, Cell, Profile, Strategy
+from detector.evaluation.traces import Client
 
-Pace = Literal["whole", "window", "nightly", "drip"]
-SMALLEST, LARGEST = 5, 20_000  # requests of a benign account
-AROUND_BUDGET = (0.7, 1.3)  # nobody stops at a round number
-WINDOW = (np.log(0.7), np.log(12.0))  # days
+SMALLEST, LARGEST = 5, 15_000  # requests of a use of a benign account
 GROUP_SIZE, CLASS_SIZE = (2, 20), (10, 40)  # accounts
-VOLUME_SPREAD = 0.7  # of the logarithm of benign accounts' volumes around their client's
+VOLUME_SPREAD = 1.1  # of the logarithm of benign accounts' volumes around their client's
+BULK = 0.012  # of benign accounts ask for so many times as much:
+BULK_FACTOR = (6.0, 40.0)
+MEMBER_SPREAD = (0.1, 0.7)  # of the logarithm of members' shares of a campaign …
+ALONE_SPREAD = 0.15  # … and of the only member's: nobody stops at a round number
+USES = (0.55, 0.3, 0.15)  # shares of accounts with one use, two, three
+BESIDE = (0.03, 0.8)  # requests of a further use for each of the main one
+OWN_LIFE = 0.35  # of harvesting accounts that have some ordinary use of their own
 
 
 @dataclass(frozen=True)
@@ -47,18 +51,30 @@ QUICK = Size(1_000, 1, 1_200, 60)
 
 
 @dataclass(frozen=True)
-class Timing:
-    """When requests come: a pace, from a day to a day, and the hour of nightly jobs."""
+class Use:
+    """One thing that an account does: a way of asking about a corpus, with its own prompts, at its own times.
 
-    pace: Pace
-    first: float
-    last: float
-    hour: float
+    `breadth` is the share of the corpus's topics that it is about; uses of one `pool_seed` are about the same ones.
+    """
+
+    code: str
+    corpus: Corpus
+    client: Client
+    habits: Habits
+    timing: Timing
+    requests: int
+    seed: int
+    pool_seed: int
+    breadth: float
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One account of the world. `group` names a campaign or a benign group, `template` what resampling draws."""
+    """One account of the world: its main use, what it does beside, and its company.
+
+    `group` names a campaign or a benign group, `template` what resampling draws. `cover` is what a member of a
+    campaign hides among. A declared use has a cap a day and ends on a day of the month.
+    """
 
     number: int
     code: str  # A1 … or B1 …
@@ -77,9 +93,11 @@ class Plan:
     signup_network: str
     cell: str = ""
     campaign: Campaign | None = None
-    cover: Profile | None = None
-    cover_corpus: Corpus | None = None
+    cover: Use | None = None
+    beside: tuple[Use, ...] = ()
     declared: str | None = None
+    declared_cap: int | None = None
+    declared_until: float = 28.0
 
     @property
     def account(self) -> str:
@@ -90,6 +108,17 @@ class Plan:
     def is_attack(self) -> bool:
         """Whether the account belongs to a campaign."""
         return self.cell != ""
+
+    @property
+    def total(self) -> int:
+        """Requests of all its uses."""
+        return self.requests + sum(use.requests for use in self.beside)
+
+    @property
+    def corpora(self) -> frozenset[str]:
+        """The names of every corpus that it asks about."""
+        cover = () if self.cover is None else (self.cover,)
+        return frozenset([self.corpus.name, *(use.corpus.name for use in (*self.beside, *cover))])
 
 
 class World:
@@ -103,6 +132,8 @@ class World:
         attacks: Sequence[Strategy],
     ) -> None:
         self.corpora, self.clients, self.benign, self.attacks = corpora, clients, benign, attacks
+        # What somebody does beside something else, or hides among: nothing that one would have to declare.
+        self._everyday = [profile for profile in benign if profile.declared is None and profile.grouped < 1.0]
 
     def strategy(self, code: str) -> Strategy:
         """Return the attack of that code."""
@@ -129,33 +160,70 @@ class World:
         return plans
 
     def _group(self, profile: Profile, members: int, group: str, rng: random.Random) -> list[Plan]:
-        lead, found = draw_habits(rng), []
-        shared = rng.choice(self.corpora)
-        founding, declared = _age(rng), rng.random() < profile.declared_share
+        lead, corpus, cohesion = draw_habits(rng), rng.choice(self.corpora), draw_cohesion(rng)
+        founding, pool_seed = _age(rng), rng.getrandbits(60)
+        timing, together = draw_timing(rng, profile.paces), rng.random() < (0.7 if profile.grouped >= 1.0 else 0.25)
+        mixed = members > 2 and profile.grouped < 1.0 and rng.random() < 0.25  # an agency's customers
+        found = []
         for rank in range(members):
-            client = rng.choice(self.clients)
-            requests = client.volume * profile.volume * np.exp(rng.gauss(0, VOLUME_SPREAD))
-            alike = shared if rng.random() < 0.5 and members > 1 else rng.choice(self.corpora)
-            plan = Plan(
-                number=0,
-                code=profile.code,
-                corpus=alike,
-                client=client,
-                habits=_in_company(rng, lead, rank),
-                timing=_timing(rng, profile.paces),
-                requests=max(SMALLEST, min(LARGEST, round(requests))),
-                group=group,
-                template=f"{profile.code} {client.name}",
+            own = rng.choice(self._everyday) if mixed and rank and rng.random() < 0.6 else profile
+            habits = lead if rank == 0 else cohesion.joined(rng, lead, draw_habits(rng))
+            alike = members > 1 and own is profile and rng.random() < cohesion.content
+            use = Use(
+                code=own.code,
+                corpus=corpus if alike else rng.choice(self.corpora),
+                client=rng.choice(self.clients),
+                habits=replace(habits, moves=_moves(rng)),
+                timing=timing if together and own is profile else draw_timing(rng, own.paces),
+                requests=0,
                 seed=rng.getrandbits(60),
-                pool_seed=rng.getrandbits(60),
-                breadth=rng.uniform(*profile.breadth),
-                created_days_before=max(0.0, founding + rng.uniform(0, 2)) if members > 1 else _age(rng),
-                payment=_payment(rng, group, rank, members),
-                signup_network=lead.client["network"] if rng.random() < 0.6 else network(rng),
-                declared=profile.declared if declared else None,
+                pool_seed=pool_seed if alike else rng.getrandbits(60),
+                breadth=rng.uniform(*own.breadth),
             )
-            found.append(plan)
+            use = replace(use, requests=_volume(rng, own, use.client))
+            found.append(self._ordinary(use, own, group, rank, members, founding, cohesion, lead, rng))
         return found
+
+    def _ordinary(
+        self, use: Use, profile: Profile, group: str, rank: int, members: int, founding: float, cohesion: Cohesion,
+        lead: Habits, rng: random.Random,
+    ) -> Plan:  # fmt: skip
+        declared = profile.declared if rng.random() < profile.declared_share else None
+        # Most caps have room for the busiest day; some are too small, and some end before the work does.
+        days = max(1.0, use.timing.last - use.timing.first)
+        return Plan(
+            number=0,
+            **vars(use),
+            group=group,
+            template=f"{profile.code} {use.client.name}",
+            created_days_before=max(0.0, founding + rng.uniform(0, cohesion.signup_days)) if members > 1 else founding,
+            payment=_payment(rng, group, rank, members, cohesion),
+            signup_network=_signup_network(rng, lead, rank, members, cohesion),
+            beside=self._uses(use, rng.choices(range(len(USES)), USES)[0], rng),
+            declared=declared,
+            declared_cap=None if declared is None else round(use.requests / days * rng.choice((0.5, 2, 5, 10)) + 20),
+            declared_until=28.0 if rng.random() < 0.8 else rng.uniform(3, 28),
+        )
+
+    def _uses(self, main: Use, count: int, rng: random.Random) -> tuple[Use, ...]:
+        """Draw further uses of an account: what it does beside its main one, for all of the month or for days."""
+        shares = [profile.share for profile in self._everyday]
+        return tuple(self._use(main, rng.choices(self._everyday, shares)[0], rng) for _ in range(count))
+
+    def _use(self, main: Use, profile: Profile, rng: random.Random) -> Use:
+        alike = [corpus for corpus in self.corpora if corpus.has_answers == main.corpus.has_answers]
+        requests = round(main.requests * float(np.exp(rng.uniform(*np.log(BESIDE)))))
+        return Use(
+            code=profile.code,
+            corpus=main.corpus if rng.random() < 0.5 else rng.choice(alike),
+            client=main.client if rng.random() < 0.3 else rng.choice(self.clients),
+            habits=of_another_use(rng, main.habits),
+            timing=draw_timing(rng, profile.paces),
+            requests=max(2, min(LARGEST // 5, requests)),
+            seed=rng.getrandbits(60),
+            pool_seed=rng.getrandbits(60),
+            breadth=rng.uniform(*profile.breadth),
+        )
 
     def _campaigns(self, size: Size, rng: random.Random) -> list[Plan]:
         # Corpora go round, so that no campaign's worth of chance makes a corpus tell who harvests.
@@ -173,47 +241,61 @@ class World:
     ) -> list[Plan]:
         answers = min(cell.budget, size.most_answers)
         members = max(1, min(cell.accounts, answers // size.least_answers))
-        cover_share = rng.uniform(*strategy.cover)
-        each = round(answers / members / (1 - cover_share))
+        cover_share, spread = rng.uniform(*strategy.cover), rng.uniform(*MEMBER_SPREAD) if members > 1 else ALONE_SPREAD
+        each = answers / members * min(2.0, 1 / (1 - cover_share))
         name = f"{strategy.code} {cell.name} #{number}"
-        lead, founding = draw_habits(rng), _age(rng)
-        timing, pool_seed = _timing(rng, strategy.paces, strategy.per_day, each), rng.getrandbits(60)
-        breadth = 1.0 if rng.random() < 0.7 else rng.uniform(0.2, 1.0)
-        apart = rng.random() < 0.5  # anti-synchrony: the members take turns
+        lead, founding, cohesion = draw_habits(rng), _age(rng), draw_cohesion(rng)
+        timing, pool_seed = draw_timing(rng, strategy.paces, strategy.per_day, round(each)), rng.getrandbits(60)
+        breadth = 1.0 if rng.random() < 0.6 else rng.uniform(0.1, 1.0)
+        pacing = rng.choice(("together", "apart", "apart", "in turn"))
+        overlap = rng.choice((0.0, 0.0, rng.uniform(0.0, 0.5), 1.0))
         plans = []
         for rank in range(members):
-            cover = rng.choice([profile for profile in self.benign if profile.code in ("B2", "B3", "B6", "B8", "B15")])
-            alike = [other for other in self.corpora if other.has_answers == corpus.has_answers]
-            cover_corpus, client = rng.choice(alike), rng.choice(self.clients)
-            plan = Plan(
-                number=0,
+            habits = lead if rank == 0 else cohesion.joined(rng, lead, draw_habits(rng))
+            own = {"together": timing, "in turn": in_turn(timing, rank, members)}.get(pacing) or moved(rng, timing)
+            use = Use(
                 code=strategy.code,
                 corpus=corpus,
-                client=client,
-                habits=_in_company(rng, lead, rank),
-                timing=_moved(rng, timing) if apart else timing,
-                requests=max(1, round(each * rng.uniform(*AROUND_BUDGET))),
-                group=name,
-                template=name,
+                client=rng.choice(self.clients),
+                habits=replace(
+                    habits, moves=strategy.moves + rng.random() if strategy.moves is not None else _moves(rng)
+                ),
+                timing=own,
+                requests=max(1, round(each * float(np.exp(rng.gauss(-(spread**2) / 2, spread))))),
                 seed=rng.getrandbits(60),
                 pool_seed=pool_seed,
                 breadth=breadth,
-                created_days_before=max(0.0, founding + rng.uniform(0, 2)) if members > 1 else founding,
-                payment=_payment(rng, name, rank, members),
-                signup_network=lead.client["network"] if rng.random() < 0.6 else network(rng),
+            )
+            plan = Plan(
+                number=0,
+                **vars(use),
+                group=name,
+                template=name,
+                created_days_before=max(0.0, founding + rng.uniform(0, cohesion.signup_days)),
+                payment=_payment(rng, name, rank, members, cohesion),
+                signup_network=_signup_network(rng, lead, rank, members, cohesion),
                 cell=f"{strategy.code} {cell.name}",
-                campaign=Campaign(members, rank, cover_share, lambda: iter(())),
-                cover=cover,
-                cover_corpus=cover_corpus,
+                campaign=Campaign(members, rank, cover_share, lambda: iter(()), overlap),
+                cover=self._use(use, rng.choice(self._everyday), rng),
+                beside=self._uses(use, rng.choice((1, 1, 2)), rng) if rng.random() < OWN_LIFE else (),
             )
             plans.append(plan)
         return plans
 
 
+def _volume(rng: random.Random, profile: Profile, client: Client) -> int:
+    requests = client.volume * profile.volume * float(np.exp(rng.gauss(0, VOLUME_SPREAD) - VOLUME_SPREAD**2 / 2))
+    if rng.random() < BULK:
+        requests *= float(np.exp(rng.uniform(*np.log(BULK_FACTOR))))
+    return max(SMALLEST, min(LARGEST, round(requests)))
+
+
 def _group_size(rng: random.Random, profile: Profile) -> int:
     if profile.grouped >= 1.0:
         return rng.randint(*CLASS_SIZE)
-    return rng.randint(*GROUP_SIZE) if rng.random() < _chance_of_group(profile) else 1
+    if rng.random() >= _chance_of_group(profile):
+        return 1
+    return rng.randint(*GROUP_SIZE) if rng.random() < 0.95 else rng.randint(GROUP_SIZE[1], 3 * GROUP_SIZE[1])
 
 
 def _chance_of_group(profile: Profile) -> float:
@@ -228,56 +310,26 @@ def _mean_group_size(profile: Profile) -> float:
     return 1 + _chance_of_group(profile) * (sum(GROUP_SIZE) / 2 - 1)
 
 
-def _in_company(rng: random.Random, lead: Habits, rank: int) -> Habits:
-    # Members of a group, benign or not, share some of the leader's habits; which ones differs from member to member.
-    own = draw_habits(rng)
-    if rank == 0:
-        return lead
-    client = dict(own.client)
-    for name in ("user_agent", "fingerprint"):
-        client[name] = lead.client[name]
-    if rng.random() < 0.5:
-        client["network"] = lead.client["network"]
-    if rng.random() < 0.7:
-        client["asn"] = lead.client["asn"]
-    alike = rng.random() < 0.7
-    return Habits(
-        client,
-        lead.parameters if alike else own.parameters,
-        lead.system if alike else own.system,
-        own.repeats,
-        own.failures,
-        lead.examples if alike else own.examples,
-    )
-
-
-def _timing(rng: random.Random, paces: Paces, per_day: tuple[float, float] | None = None, requests: int = 0) -> Timing:
-    pace: Pace = rng.choices(list(paces), list(paces.values()))[0]  # type: ignore[assignment]
-    hour = rng.uniform(0, 24)
-    if per_day is not None:
-        length = max(0.5, min(float(DAYS), requests / rng.uniform(*per_day)))
-        first = rng.uniform(0, DAYS - length)
-        return Timing("whole", first, first + length, hour)
-    length = {"whole": rng.choice((28.0, 28.0, rng.uniform(10, 28))), "window": np.exp(rng.uniform(*WINDOW)),
-              "nightly": rng.choice((28.0, rng.uniform(5, 28))), "drip": rng.uniform(18, 28)}[pace]  # fmt: skip
-    first = rng.uniform(0, DAYS - length)
-    return Timing(pace, first, first + length, hour)
-
-
-def _moved(rng: random.Random, timing: Timing) -> Timing:
-    length = timing.last - timing.first
-    first = rng.uniform(0, DAYS - length)
-    return replace(timing, first=first, last=first + length, hour=rng.uniform(0, 24))
-
-
 def _age(rng: random.Random) -> float:
     """Draw how many days before the month an account was made: the same for all."""
     return rng.expovariate(1 / 90) if rng.random() < 0.8 else 0.0
 
 
-def _payment(rng: random.Random, group: str, rank: int, members: int) -> str:
-    shared = members > 1 and rng.random() < 0.4
+def _moves(rng: random.Random) -> float:
+    """Draw the day on which an account takes up the newest model: within a day of its release, later, or never."""
+    dice = rng.random()
+    return 14.0 + (rng.random() if dice < 0.12 else rng.uniform(1, 14)) if dice < 0.45 else float("inf")
+
+
+def _payment(rng: random.Random, group: str, rank: int, members: int, cohesion: Cohesion) -> str:
+    shared = members > 1 and rng.random() < cohesion.payment
     return f"pay-{abs(hash_of(group if shared else f'{group}/{rank}')):016x}"
+
+
+def _signup_network(rng: random.Random, lead: Habits, rank: int, members: int, cohesion: Cohesion) -> str:
+    shared = rank == 0 or (members > 1 and rng.random() < cohesion.signup)
+    own = rng.random() < 0.6
+    return str(lead.client["network"]) if shared and own else network(rng)
 
 
 def hash_of(text: str) -> int:

@@ -28,9 +28,7 @@ def precision_recall_plot(curves: Mapping[str, tuple[Floats, Floats]]) -> str:
             f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{width}" opacity="0.9">'
             f"<title>{escape(name)}</title></polyline>"
         )
-        y = TOP + 14 + 19 * number
-        parts.append(f'<rect x="{right + 14}" y="{y - 9}" width="12" height="4" fill="{colour}"/>')
-        parts.append(_text(right + 32, y - 3, name, "start", bold=number == 0))
+        parts += _legend(number, name, colour)
     return _svg(parts, HEIGHT, "Precision and recall")
 
 
@@ -65,6 +63,60 @@ def leak_plot(leaks: Mapping[str, Sequence[tuple[float, bool]]], names: Mapping[
     return _svg(parts, height, "What leaked before the alert")
 
 
+def day_plot(series: Mapping[str, Mapping[int, Figure]]) -> str:
+    """Draw shares by the day, a line a series with its intervals; unknown values are left out."""
+    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
+    days = sorted({day for figures in series.values() for day in figures})
+    last = max(days, default=1)
+    across = [(day / last, str(day)) for day in days]
+    parts = [*_grid(across, _shares()), _text((LEFT + right) / 2, HEIGHT - 8, "days since the first answer")]
+    for number, (name, figures) in enumerate(series.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        known = [(LEFT + day / last * (right - LEFT), figure) for day, figure in sorted(figures.items())
+                 if not math.isnan(figure.value)]  # fmt: skip
+
+        def height(share: float) -> float:
+            return bottom - share * (bottom - TOP)
+
+        points = " ".join(f"{x:.1f},{height(figure.value):.1f}" for x, figure in known)
+        parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2.5"/>')
+        parts += [
+            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{height(figure.low):.1f}" y2="{height(figure.high):.1f}" '
+            f'stroke="{colour}" stroke-width="5" opacity="0.25"/>'
+            for x, figure in known
+            if not math.isnan(figure.low)
+        ]
+        parts += _legend(number, name, colour)
+    return _svg(parts, HEIGHT, "Large campaigns by the day")
+
+
+def calibration_plot(points: Sequence[tuple[float, Figure, int]]) -> str:
+    """Draw what share of accounts harvested (Figure) over the score, both logarithmic; the diagonal is the aim."""
+    right, bottom, decades = WIDTH - RIGHT, HEIGHT - BOTTOM, 4
+
+    def share(value: float) -> float:
+        return max(0.0, 1 + math.log10(max(value, 1e-9)) / decades)
+
+    def place(score: float, seen: float) -> tuple[float, float]:
+        return LEFT + share(score) * (right - LEFT), bottom - share(seen) * (bottom - TOP)
+
+    marks = [(step / decades, f"{10.0 ** (step - decades):g}") for step in range(decades + 1)]
+    parts = [*_grid(marks, marks), _text((LEFT + right) / 2, HEIGHT - 8, "score"), _upright("share that harvests")]
+    parts.append(f'<line x1="{LEFT}" y1="{bottom}" x2="{right}" y2="{TOP}" class="goal"/>')
+    for score, figure, count in points:
+        if math.isnan(figure.value):
+            continue
+        x, y = place(score, figure.value)
+        if not math.isnan(figure.low):
+            low, high = place(score, figure.low)[1], place(score, figure.high)[1]
+            parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{low:.1f}" y2="{high:.1f}" class="interval"/>')
+        parts.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" fill="{COLOURS[0]}">'
+            f"<title>score {score:.4f}: {figure.value:.4f} of {count:,} accounts</title></circle>"
+        )
+    return _svg(parts, HEIGHT, "Calibration")
+
+
 def bar_plot(rows: Mapping[str, tuple[Figure, int]], names: Mapping[str, str], goal: float) -> str:
     """Draw shares as bars with intervals and counts, the largest first; a line marks the goal."""
     ordered = sorted(rows.items(), key=lambda each: -_known(each[1][0].value))
@@ -92,6 +144,14 @@ def bar_plot(rows: Mapping[str, tuple[Figure, int]], names: Mapping[str, str], g
             )
         parts.append(_text(right + 8, y + 16, f"n = {count:,}", "start"))
     return _svg(parts, height, "Share flagged")
+
+
+def _legend(number: int, name: str, colour: str) -> list[str]:
+    right, y = WIDTH - RIGHT, TOP + 14 + 19 * number
+    return [
+        f'<rect x="{right + 14}" y="{y - 9}" width="12" height="4" fill="{colour}"/>',
+        _text(right + 32, y - 3, name, "start", bold=number == 0),
+    ]
 
 
 def _known(value: float) -> float:

@@ -11,7 +11,7 @@ from detector.evaluation.asking import Ask, Tenant
 # hour of the account's own, or evenly for weeks.
 Paces = Mapping[str, float]
 RELEASE_DAY = 14.0  # of the month: a new model comes, to which accounts move
-ORDINARY: Paces = {"whole": 0.5, "window": 0.35, "nightly": 0.05, "drip": 0.1}
+ORDINARY: Paces = {"whole": 0.43, "window": 0.42, "nightly": 0.05, "drip": 0.1}
 
 
 @dataclass(frozen=True)
@@ -49,19 +49,24 @@ class Cell:
 
 @dataclass(frozen=True)
 class Campaign:
-    """What a member of a campaign knows of it: its rank among the members, and ordinary use to hide behind."""
+    """What a member of a campaign knows of it: its rank among the members, and ordinary use to hide behind.
+
+    `overlap` is the share of the campaign's pool that all members ask about; the rest is split among them.
+    """
 
     members: int
     rank: int
     cover_share: float
     cover: Callable[[], Iterator[Ask]]
+    overlap: float = 0.0
 
 
 @dataclass(frozen=True)
 class Strategy:
     """An attack. `cover` is the range of the share of ordinary use in a campaign; `walk` draws the pool by topic.
 
-    `per_day`: requests a day and account (lowest, highest), where the strategy keeps to a rate.
+    `per_day`: requests a day and account (lowest, highest), where the strategy keeps to a rate; `moves`: the day from
+    which all members use the newest model, where the strategy says so.
     """
 
     code: str
@@ -72,3 +77,4 @@ class Strategy:
     paces: Paces = field(default_factory=lambda: ORDINARY)
     walk: bool = False
     per_day: tuple[float, float] | None = None
+    moves: float | None = None

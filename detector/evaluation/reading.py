@@ -15,13 +15,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
+from detector import columns
+from detector.columns import Columns
 from detector.evaluation.planning import Plan, World
-from detector.evaluation.simulation import START_S, History, simulate
+from detector.evaluation.simulation import START_S, History, Record, simulate
 from detector.evaluation.traces import DAYS
-from detector.observations import COLUMNS, Observation, stream
-from detector.watch import DAY_S
-from gateway.ledger.importing import import_traffic
+from detector.sketch import DAY_S
+from gateway.ledger.fingerprint import complete_all
+from gateway.ledger.importing import BATCH_ROWS
 from gateway.ledger.lake import Lake
+from gateway.ledger.traffic import to_table
 from gateway.settings import Settings
 
 BLOCK_REQUESTS = 40_000
@@ -31,16 +34,23 @@ Progress = Callable[[str, int, int], None]  # what, done, of how many
 
 
 class Reader(Protocol):
-    """What a contender keeps of one account; `seen` is in event time."""
+    """What a contender keeps of accounts; requests are in event time, `places` says whose each is."""
 
     @property
     def name(self) -> str:
         """The contender's name."""
         ...
 
-    def read(self, seen: Sequence[Observation]) -> Any:
-        """Return what is kept."""
+    def read(self, rows: Columns, places: npt.NDArray[np.int64], truth: Sequence[npt.NDArray[np.bool_]]) -> list[Any]:
+        """Return what is kept of each account, in the order of `truth`: which requests harvested, for fitting."""
         ...
+
+
+def each(rows: Columns, places: npt.NDArray[np.int64], count: int) -> list[Columns]:
+    """Return each account's requests."""
+    order = np.argsort(places, kind="stable")
+    ends = np.cumsum(np.bincount(places, minlength=count))
+    return [rows.take(part) for part in np.split(order, ends[:-1])]
 
 
 @dataclass
@@ -78,25 +88,23 @@ def bring_in(
     progress: Progress,
     watch: Callable[[History], None] = lambda _history: None,
 ) -> dict[str, npt.NDArray[np.bool_]]:
-    """Simulate the plans and import their records into a lake below the folder; returns who harvested when, by account.
+    """Simulate the plans into a lake below the folder; returns who harvested when, by account.
 
-    `watch` sees every history as it is made.
-
-    Raises `ValueError` where a record is refused, since then the simulator is wrong.
+    `watch` sees every history as it is made. The records go in whole batches by the import's own steps (fingerprints,
+    columns, commit), without the way through JSON and back; a test holds that the lake is the one of an import.
     """
+    lake = Lake.of(Settings(data_dir=folder))
     truth: dict[str, npt.NDArray[np.bool_]] = {}
-
-    def lines() -> Iterator[str]:
-        for number, plan in enumerate(plans):
-            history = simulate(plan, world)
-            truth[plan.account] = history.harvest
-            watch(history)
-            yield from history.lines()
-            progress("simulated and imported", number + 1, len(plans))
-
-    report = import_traffic(lines(), Settings(data_dir=folder))
-    if report.refused or report.already:
-        raise ValueError(f"{report.refused} records were refused, {report.already} doubled: {report.rejected[:3]}")
+    batch: list[Record] = []
+    for number, plan in enumerate(plans):
+        history = simulate(plan, world)
+        truth[plan.account] = history.harvest
+        watch(history)
+        batch += history.records
+        if len(batch) >= BATCH_ROWS or number + 1 == len(plans):
+            lake.append(to_table(complete_all(batch)))
+            batch = []
+        progress("simulated and imported", number + 1, len(plans))
     return truth
 
 
@@ -108,17 +116,14 @@ def read_back(
     progress: Progress,
 ) -> list[Reading]:
     """Read every account from the lake and let each contender keep what it needs."""
-    lake = Lake(folder / "lake" / "traffic")
+    lake = Lake.of(Settings(data_dir=folder))
     readings: list[Reading] = []
     for block in _blocks(plans, truth):
         account = pc.field("account")
         within = (account >= block[0].account) & (account <= block[-1].account)
-        seen: dict[str, list[Observation]] = {plan.account: [] for plan in block}
-        for observation in stream(lake.read(columns=COLUMNS, filter=within)):
-            seen[observation.account].append(observation)
-        for plan in block:
-            readings.append(_reading(plan, seen.pop(plan.account), truth[plan.account], readers))
-            progress("read", len(readings), len(plans))
+        rows = columns.read(lake.read(columns=columns.COLUMNS, filter=within))
+        readings += _readings(block, rows, [truth[plan.account] for plan in block], readers)
+        progress("read", len(readings), len(plans))
     return readings
 
 
@@ -135,8 +140,15 @@ def _blocks(plans: Sequence[Plan], truth: dict[str, npt.NDArray[np.bool_]]) -> I
         yield block
 
 
-def _reading(plan: Plan, seen: list[Observation], harvest: npt.NDArray[np.bool_], readers: Sequence[Reader]) -> Reading:
-    tokens = [0 if np.isnan(one.output) or not one.teacher else int(one.output) for one in seen]
-    reading = Reading(plan, np.array([one.time for one in seen]), np.array(tokens, dtype=np.int64), harvest)
-    reading.kept = {reader.name: reader.read(seen) for reader in readers}
-    return reading
+def _readings(
+    block: Sequence[Plan], rows: Columns, truth: Sequence[npt.NDArray[np.bool_]], readers: Sequence[Reader]
+) -> list[Reading]:
+    place_of = {plan.account: place for place, plan in enumerate(block)}
+    places = np.array([place_of[name] for name in rows.names], dtype=np.int64)[rows.account]
+    kept = {reader.name: reader.read(rows, places, truth) for reader in readers}
+    found = []
+    for place, (plan, own) in enumerate(zip(block, each(rows, places, len(block)), strict=True)):
+        tokens = np.where(own.answered, np.nan_to_num(own.output), 0).astype(np.int64)
+        mine = {name: one[place] for name, one in kept.items()}
+        found.append(Reading(plan, own.time, tokens, truth[place], mine))
+    return found

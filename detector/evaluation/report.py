@@ -14,7 +14,8 @@ from detector.evaluation.attacks import attack_strategies
 from detector.evaluation.audit import MOST_AUC, Finding
 from detector.evaluation.benign import benign_profiles
 from detector.evaluation.figures import Figure
-from detector.evaluation.plots import bar_plot, leak_plot, precision_recall_plot
+from detector.evaluation.operating import HARD, NAIVE
+from detector.evaluation.plots import bar_plot, calibration_plot, day_plot, leak_plot, precision_recall_plot
 from detector.evaluation.results import Operating, Results
 from detector.evaluation.targets import Target, targets
 
@@ -33,6 +34,11 @@ def html(results: Results) -> str:
         precision_recall=precision_recall_plot(results.curves),
         leaks=leak_plot(results.leaks, names, 100.0),
         look_alikes=bar_plot(shipped.look_alikes, names, 0.10),
+        calibration=list(_calibration(results)),
+        calibration_plot=_calibration_plot(results),
+        hydras=list(_hydras(results)),
+        hydra_plot=_hydra_plot(results),
+        large=0 if results.hydras is None else results.hydras.campaigns,
         splits=list(_splits(results)),
         strategies=list(_strategies(results, names)),
         corpora=list(_corpora(results)),
@@ -54,7 +60,8 @@ def text(results: Results) -> str:
     run = [f"{name}: {value}" for name, value in _run(results)]
     parts = [
         [_world(results)], _target_lines(results), *_split_lines(results), _strategy_lines(results, names),
-        _group_lines(results, names), _alert_lines(results), _audit_lines(results), run,
+        _hydra_lines(results), _calibration_lines(results), _group_lines(results, names),
+        _alert_lines(results), _audit_lines(results), run,
     ]  # fmt: skip
     return "\n\n".join("\n".join(lines) for lines in parts)
 
@@ -89,6 +96,17 @@ def _strategy_lines(results: Results, names: Mapping[str, str]) -> list[str]:
         rows.append([row["name"], *measured])
     heads = ("strategy", "PR-AUC", "days at 1 %", "alerted", "answers before", "tokens before")
     return ["BY STRATEGY", *_table(rows, heads)]
+
+
+def _hydra_lines(results: Results) -> list[str]:
+    rows = [[row["day"], *(percent(row[name]) for name in ("found", "leaked", "purity"))] for row in _hydras(results)]
+    heads = ("days since its first answer", "members found", "leaked", "purity of its sets")
+    return ["LARGE CAMPAIGNS BY THE DAY", *_table(rows, heads)]
+
+
+def _calibration_lines(results: Results) -> list[str]:
+    rows = [[row["score"], row["mean"], percent(row["harvesting"]), row["accounts"]] for row in _calibration(results)]
+    return ["CALIBRATION AT A PREVALENCE OF 0.5 %", *_table(rows, ("score", "mean", "harvest", "accounts"))]
 
 
 def _group_lines(results: Results, names: Mapping[str, str]) -> list[str]:
@@ -128,6 +146,7 @@ def document(results: Results) -> dict[str, Any]:
         "splits": [_plain(split) for split in results.splits],
         "operating": [_plain(operating) for operating in results.operating],
         "calibration": _plain(results.calibration),
+        "hydras": _plain(results.hydras),
         "cost": _plain(results.cost),
         "abstained": results.abstained,
         "audit": [
@@ -207,10 +226,36 @@ def _strategies(results: Results, names: Mapping[str, str]) -> Iterator[dict[str
     split = results.split("leave-attack-type-out")
     for code, leak in results.shipped().by_strategy.items():
         yield {
-            "name": f"{code} {names.get(code, '')}", "pr_auc": split.by_fold[code],
+            "name": f"{code} {names.get(code, '')}", "kind": _kind(code), "pr_auc": split.by_fold[code],
             "days": split.detected_by_fold[code][0.01],
             "leak": leak,
         }  # fmt: skip
+
+
+def _kind(code: str) -> str:
+    return "naive" if code in NAIVE else "hard" if code in HARD else ""
+
+
+def _hydras(results: Results) -> Iterator[dict[str, Any]]:
+    found = {} if results.hydras is None else results.hydras.by_day
+    return ({"day": str(day), **vars(row)} for day, row in found.items())
+
+
+def _hydra_plot(results: Results) -> str:
+    found = {} if results.hydras is None else results.hydras.by_day
+    names = {"found": "members found", "leaked": "answers leaked", "purity": "purity of sets"}
+    return day_plot({words: {day: getattr(row, name) for day, row in found.items()} for name, words in names.items()})
+
+
+def _calibration(results: Results) -> Iterator[dict[str, Any]]:
+    for one in () if results.calibration is None else results.calibration.bins:
+        yield {"score": f"{one.low:g}–{one.high:g}", "mean": f"{one.mean_score.value:.4f}",
+               "harvesting": one.harvesting, "accounts": f"{one.accounts:,}"}  # fmt: skip
+
+
+def _calibration_plot(results: Results) -> str:
+    bins = () if results.calibration is None else results.calibration.bins
+    return calibration_plot([(one.mean_score.value, one.harvesting, one.accounts) for one in bins if one.accounts])
 
 
 def _corpora(results: Results) -> Iterator[dict[str, Any]]:

@@ -21,6 +21,8 @@ from detector.evaluation.figures import (
     Floats,
     Ranking,
 )
+from detector.evaluation.hydra import Hydras, hydras, sets_of
+from detector.evaluation.learnt import Fits, LearntDetector
 from detector.evaluation.measuring import PREVALENCES, Judged, SplitFigures, Table, figures_of, judge
 from detector.evaluation.operating import (
     HARD,
@@ -37,7 +39,6 @@ from detector.evaluation.operating import (
     look_alikes,
 )
 from detector.evaluation.planning import Plan, Size, World
-from detector.evaluation.present import PresentDetector, without_content, without_text
 from detector.evaluation.reading import Progress, Reading, bring_in, read_back
 from detector.evaluation.rivals import (
     Distances,
@@ -51,10 +52,12 @@ from detector.evaluation.rivals import (
 )
 from detector.evaluation.splits import every_split
 from detector.evaluation.traces import load_clients
-from detector.observations import COLUMNS
+from detector.sketch import STATE
 
 DRAWS = 200  # resamplings for the intervals
 SHIPPED = "as shipped"
+APART = ("B4 undeclared", "B11 undeclared", "B14 undeclared")  # nothing but the register tells them from harvesters
+UNUSED = ("linkage (sets of accounts)",)  # taking it away from these contenders changes nothing
 
 
 @dataclass(frozen=True)
@@ -86,9 +89,7 @@ class Operating:
     def worst_look_alike(self) -> tuple[str, Figure]:
         """Return the look-alike flagged most often among those of ten accounts or more, undeclared ones apart."""
         known = {
-            name: figure
-            for name, (figure, count) in self.look_alikes.items()
-            if count >= 10 and name not in ("B4 undeclared", "B11 undeclared")
+            name: figure for name, (figure, count) in self.look_alikes.items() if count >= 10 and name not in APART
         }
         name = max(known, key=lambda each: known[each].value, default="–")
         return name, known.get(name, Figure(float("nan"), float("nan"), float("nan")))
@@ -118,6 +119,7 @@ class Results:
     leaks: dict[str, list[tuple[float, bool]]] = field(default_factory=dict)  # by strategy: `Campaigns.points`
     operating: list[Operating] = field(default_factory=list)
     calibration: Calibration | None = None
+    hydras: Hydras | None = None
     cost: Cost | None = None
     unused_by_detector: tuple[str, ...] = ()
 
@@ -157,19 +159,19 @@ def evaluate(setup: Setup, folder: Path, progress: Progress) -> Results:
     """Simulate, audit, import, read and measure; `folder` takes the lake."""
     world = make_world(setup)
     plans = world.plan(setup.size, setup.seed)
-    results = Results(setup, _counts(plans, world), unused_by_detector=_unused())
+    results = Results(setup, _counts(plans, world), unused_by_detector=UNUSED)
     clock = Clock(results.seconds)
     audit = Audit()
     truth = bring_in(plans, world, folder, progress, audit.see)
     clock.lap("simulate and import")
     results.audit = audit.findings(setup.seed, setup.draws)
     clock.lap("audit")
+    fits = Fits()
     detectors = [
-        PresentDetector(),
-        PresentDetector("detector, text off", without_text),
-        PresentDetector("detector, content off", without_content),
+        LearntDetector(fits),
+        *(LearntDetector(fits, f"detector, {channel} off", channel) for channel in ("text", "content", "network")),
     ]
-    readings = read_back(plans, truth, folder, [*detectors, Distances(), Moments()], progress)
+    readings = read_back(plans, truth, folder, [detectors[0], Distances(), Moments()], progress)
     results.world["requests, read"] = sum(len(reading.times) for reading in readings)
     clock.lap("read")
     rivals: list[Contender] = [
@@ -216,6 +218,7 @@ def _operate(
         if under_test and rate is None:
             results.leaks = campaigns.points()
             results.calibration = calibration(found, table)
+            results.hydras = hydras(table, found.alert, sets_of(contender, table.readings))
     results.curves[contender.name] = _curve(held_out(*folds, table, 0.01), table)
 
 
@@ -240,9 +243,9 @@ def _curve(found: HeldOut, table: Table) -> tuple[Floats, Floats]:
     return Ranking(found.peak[rows], table.attack[rows]).precision_recall(weights[rows], PREVALENCES[0])
 
 
-def _cost(detector: PresentDetector) -> Cost:
+def _cost(detector: LearntDetector) -> Cost:
     each = detector.cost.seconds / max(1, detector.cost.requests)
-    return Cost(1e6 * each, float(np.mean(detector.cost.state_bytes or [0])))
+    return Cost(1e6 * each, float(STATE.itemsize))
 
 
 def _counts(plans: Sequence[Plan], world: World) -> dict[str, int]:
@@ -252,15 +255,9 @@ def _counts(plans: Sequence[Plan], world: World) -> dict[str, int]:
         "benign profiles": len(world.benign),
         "strategies": len(world.attacks),
         "benign accounts": sum(not plan.is_attack for plan in plans),
-        "benign requests": sum(plan.requests for plan in plans if not plan.is_attack),
+        "benign requests": sum(plan.total for plan in plans if not plan.is_attack),
         "campaigns": len({plan.group for plan in plans if plan.is_attack}),
         "cells": len({plan.cell for plan in plans if plan.is_attack}),
         "accounts of campaigns": sum(plan.is_attack for plan in plans),
-        "requests of campaigns": sum(plan.requests for plan in plans if plan.is_attack),
+        "requests of campaigns": sum(plan.total for plan in plans if plan.is_attack),
     }
-
-
-def _unused() -> tuple[str, ...]:
-    """Return the families that the detector does not read at all, so that taking them away changes nothing."""
-    reads_network = "client" in COLUMNS
-    return () if reads_network else ("network (client, network, sign-up, payment)", "linkage (sets of accounts)")

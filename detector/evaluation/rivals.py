@@ -9,18 +9,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 from scipy import stats
+from sklearn.ensemble import IsolationForest
 
+from detector.columns import Columns
 from detector.evaluation.contenders import Learns, day_ends
-from detector.evaluation.present import Signal
-from detector.evaluation.reading import Floats, Reading
+from detector.evaluation.learnt import Signal
+from detector.evaluation.reading import Floats, Reading, each
 from detector.evaluation.simulation import START_S
 from detector.evaluation.traces import DAYS
-from detector.features import FEATURES
-from detector.isolation import Isolation
-from detector.observations import Observation
-from detector.watch import DAY_S
+from detector.sketch import DAY_S
 
 COMPARED_WITH = 1000  # earlier requests
 NORMALITY_OVER = 300  # distances
@@ -28,8 +26,15 @@ LEAST_DISTANCES = 20
 FREQUENCIES = 64
 
 
-def _days(seen: Sequence[Observation]) -> npt.NDArray[np.int64]:
-    return np.array([int((one.time - START_S) // DAY_S) for one in seen], dtype=np.int64)
+def _days(seen: Columns) -> npt.NDArray[np.int64]:
+    return np.asarray((seen.time - START_S) // DAY_S, dtype=np.int64)
+
+
+def _units(seen: Columns) -> tuple[Columns, npt.NDArray[np.float32]]:
+    """Return the requests that have an embedding, and these at unit length."""
+    known = seen.take(seen.embedding_known)
+    vectors = known.embedding.astype(np.float32)
+    return known, vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-9))
 
 
 class Rival:
@@ -65,28 +70,29 @@ class IsolationAlone(Rival):
 
     def __init__(self, rows_of: str = "detector") -> None:
         self._rows_of = rows_of
-        self._forest = Isolation()
+        self._forest = IsolationForest()
+        self._medians = np.zeros(0)
 
     def fit(self, readings: Sequence[Reading], days: npt.NDArray[np.bool_]) -> None:
         """Fit the forest on benign accounts' days."""
-        rows = []
-        for reading in readings:
-            signal: Signal = reading.kept[self._rows_of]
-            rows.append(signal.day_rows[days[signal.days] & reading.judged()[signal.days]])
-        self._forest = Isolation(trees=100).fit(_frame(np.concatenate(rows)))
+        signals: list[Signal] = [reading.kept[self._rows_of] for reading in readings]
+        chosen = [signal.values[signal.ends_day & days[signal.days]] for signal in signals]
+        rows = np.concatenate(chosen).astype(np.float64)
+        self._medians = np.nan_to_num(np.nanmedian(np.where(np.isnan(rows).all(axis=0), 0.0, rows), axis=0))
+        self._forest = IsolationForest(n_estimators=100, random_state=0).fit(self._filled(rows))
 
     def scores(self, readings: Sequence[Reading]) -> Floats:
         """Return how isolated each day's row is."""
         scores = np.zeros((len(readings), DAYS))
         signals: list[Signal] = [reading.kept[self._rows_of] for reading in readings]
-        found = self._forest.decision_function(_frame(np.concatenate([signal.day_rows for signal in signals])))
-        owner = np.repeat(np.arange(len(signals)), [len(signal.days) for signal in signals])
-        scores[owner, np.concatenate([signal.days for signal in signals])] = found
+        rows = np.concatenate([signal.values[signal.ends_day] for signal in signals]).astype(np.float64)
+        owner = np.repeat(np.arange(len(signals)), [int(signal.ends_day.sum()) for signal in signals])
+        days = np.concatenate([signal.days[signal.ends_day] for signal in signals])
+        scores[owner, days] = -self._forest.score_samples(self._filled(rows))
         return scores
 
-
-def _frame(rows: npt.NDArray[np.float32]) -> pd.DataFrame:
-    return pd.DataFrame(rows.astype(np.float64), columns=list(FEATURES))
+    def _filled(self, rows: Floats) -> Floats:
+        return np.where(np.isnan(rows), self._medians, rows)
 
 
 class Distances:
@@ -94,10 +100,14 @@ class Distances:
 
     name = "distances"
 
-    def read(self, seen: Sequence[Observation]) -> tuple[npt.NDArray[np.float16], list[tuple[int, int]]]:
+    def read(
+        self, rows: Columns, places: npt.NDArray[np.int64], truth: Sequence[npt.NDArray[np.bool_]]
+    ) -> list[tuple[npt.NDArray[np.float16], list[tuple[int, int]]]]:
         """Return the distances, shape (requests with an embedding,), and where the days end among them."""
-        known = [one for one in seen if one.embedding is not None]
-        vectors = np.array([one.embedding for one in known], dtype=np.float32).reshape(-1, 128)
+        return [self._read(own) for own in each(rows, places, len(truth))]
+
+    def _read(self, seen: Columns) -> tuple[npt.NDArray[np.float16], list[tuple[int, int]]]:
+        known, vectors = _units(seen)
         distances = np.ones(len(known), dtype=np.float16)
         for begin in range(0, len(known), 500):
             block = vectors[begin : begin + 500]
@@ -106,7 +116,7 @@ class Distances:
             later = np.arange(first, begin + len(block))[None, :] >= np.arange(begin, begin + len(block))[:, None]
             cosines[later] = -1.0
             distances[begin : begin + len(block)] = np.clip(1.0 - cosines.max(axis=1), 0.0, 1.0)
-        return distances, day_ends(known, _days(known))
+        return distances, day_ends(_days(known))
 
 
 class Prada(Rival):
@@ -175,13 +185,17 @@ class Moments:
     def __init__(self) -> None:
         self._frequencies = np.random.default_rng(7).normal(size=(128, FREQUENCIES)).astype(np.float32)
 
-    def read(self, seen: Sequence[Observation]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    def read(
+        self, rows: Columns, places: npt.NDArray[np.int64], truth: Sequence[npt.NDArray[np.bool_]]
+    ) -> list[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]]:
         """Return the sums and counts of the 28 days, active ones first: (sums, columns of day and count)."""
-        known = [one for one in seen if one.embedding is not None]
-        vectors = np.array([one.embedding for one in known], dtype=np.float32).reshape(-1, 128)
+        return [self._read(own) for own in each(rows, places, len(truth))]
+
+    def _read(self, seen: Columns) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        known, vectors = _units(seen)
         angles = vectors @ self._frequencies
         features = np.hstack([np.cos(angles), np.sin(angles)]) / np.float32(np.sqrt(FREQUENCIES))
-        ends = day_ends(known, _days(known))
+        ends = day_ends(_days(known))
         begins = [0, *(end for _, end in ends[:-1])]
         sums = [features[begin:end].sum(axis=0) for begin, (_, end) in zip(begins, ends, strict=False)]
         counts = [(day, end - begin) for begin, (day, end) in zip(begins, ends, strict=False)]

@@ -14,13 +14,14 @@ import numpy.typing as npt
 
 from detector.evaluation.asking import Ask, Tenant
 from detector.evaluation.content import Corpus, Item, Pool
-from detector.evaluation.planning import Plan, Timing, World, hash_of
-from detector.evaluation.profiles import RELEASE_DAY
-from detector.evaluation.traces import DAYS, Client, strictly_increasing
+from detector.evaluation.habits import NEWEST, Habits
+from detector.evaluation.pacing import DAY_MS, lay_out
+from detector.evaluation.planning import Plan, Use, World, hash_of
+from detector.evaluation.traces import DAYS, strictly_increasing
 
 START = datetime(2026, 11, 2, tzinfo=UTC)  # a Monday
 START_S = START.timestamp()
-DAY_MS = 86_400_000
+_DATES = [(START + timedelta(days=day)).date().isoformat() for day in range(DAYS + 2)]
 CACHE_BLOCK = 16  # tokens: vLLM's prefix cache counts in blocks
 PRICE_IN, PRICE_OUT = 1000, 3000  # nano-dollars a token
 Record = dict[str, Any]
@@ -42,90 +43,92 @@ class History:
 def account_line(plan: Plan) -> str:
     """Return the account as a line of `spiritsafe accounts import`."""
     created = START - timedelta(days=plan.created_days_before)
-    until = (START + timedelta(days=DAYS)).isoformat()
-    uses = [] if plan.declared is None else [{"use": plan.declared, "until": until}]
+    until = (START + timedelta(days=plan.declared_until)).isoformat()
+    uses = [] if plan.declared is None else [{"use": plan.declared, "cap_per_day": plan.declared_cap, "until": until}]
     row = {"account": plan.account, "created": created.isoformat(), "payment": plan.payment,
            "signup_network": plan.signup_network, "declared_uses": uses}  # fmt: skip
     return json.dumps(row)
 
 
+@dataclass(frozen=True)
+class _Strand:
+    """One use of an account at work: who asks, what, and whether it belongs to a harvest."""
+
+    tenant: Tenant
+    asks: Iterator[Ask]
+    requests: int
+    harvests: bool
+
+
 def simulate(plan: Plan, world: World) -> History:
     """Make an account's history; the same plan makes the same one."""
-    walk = plan.is_attack and world.strategy(plan.code).walk
-    tenant = _tenant(plan, plan.corpus, plan.seed, _items(plan), walk)
-    asks = _asks(plan, tenant, world)
-    times = _times(plan, np.random.default_rng(plan.seed))
+    strands = [_main(plan, world), *(_ordinary(use, world) for use in plan.beside)]
+    times, owner = _times(plan)
     records: list[Record] = []
     harvest = np.zeros(len(times), dtype=bool)
-    known = _Cache()
-    for number, time in enumerate(times.tolist()):
-        tenant.day, tenant.progress = time / DAY_MS, number / len(times)
-        ask = next(asks)
-        harvest[number] = plan.is_attack and not ask.cover
-        records.append(_record(plan, tenant, ask, time, number, known))
+    cache, done = _Cache(), [0] * len(strands)
+    for number, (time, place) in enumerate(zip(times.tolist(), owner.tolist(), strict=True)):
+        strand = strands[place]
+        strand.tenant.day, strand.tenant.progress = time / DAY_MS, done[place] / strand.requests
+        done[place] += 1
+        ask = next(strand.asks)
+        harvest[number] = strand.harvests and not ask.cover
+        records.append(_record(plan, strand.tenant, ask, time, number, cache))
     return History(plan, records, harvest)
 
 
-def _asks(plan: Plan, tenant: Tenant, world: World) -> Iterator[Ask]:
+def _times(plan: Plan) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the account's times and which of its uses each belongs to, 0 being the main one."""
+    uses: tuple[Plan | Use, ...] = (plan, *plan.beside)
+    parts = [lay_out(use.timing, use.client, use.requests, np.random.default_rng(use.seed)) for use in uses]
+    times, owner = np.concatenate(parts), np.repeat(np.arange(len(uses)), [use.requests for use in uses])
+    order = np.argsort(times, kind="stable")
+    return strictly_increasing(times[order]), owner[order]
+
+
+def _main(plan: Plan, world: World) -> _Strand:
+    walk = plan.is_attack and world.strategy(plan.code).walk
+    tenant = _tenant(plan, _items(plan), plan.campaign.rank if plan.campaign else 0, walk)
     if plan.campaign is None:
-        return world.profile(plan.code).asks(tenant)
-    campaign = replace(plan.campaign, cover=lambda: _cover(plan, tenant))
-    return world.strategy(plan.code).asks(tenant, campaign)
+        return _Strand(tenant, world.profile(plan.code).asks(tenant), plan.requests, False)
+    campaign = replace(plan.campaign, cover=lambda: _cover(plan, tenant, world))
+    return _Strand(tenant, world.strategy(plan.code).asks(tenant, campaign), plan.requests, True)
 
 
-def _cover(plan: Plan, tenant: Tenant) -> Iterator[Ask]:
-    if plan.cover is None or plan.cover_corpus is None:
+def _ordinary(use: Use, world: World) -> _Strand:
+    tenant = _tenant(use, _narrowed(use.corpus, random.Random(use.pool_seed), use.breadth))
+    return _Strand(tenant, world.profile(use.code).asks(tenant), use.requests, False)
+
+
+def _cover(plan: Plan, tenant: Tenant, world: World) -> Iterator[Ask]:
+    if plan.cover is None:
         raise ValueError(f"{plan.code} has no ordinary use to hide behind: give its plan a cover")
-    items = _narrowed(plan.cover_corpus, random.Random(plan.seed), 0.3)
-    other = _tenant(plan, plan.cover_corpus, plan.seed + 1, items)
-    for ask in plan.cover.asks(other):
-        other.day, other.progress = tenant.day, tenant.progress
-        yield replace(ask, cover=True)
+    strand = _ordinary(plan.cover, world)
+    for ask in strand.asks:
+        strand.tenant.day, strand.tenant.progress = tenant.day, tenant.progress
+        yield replace(ask, cover=True, by=strand.tenant.habits)
 
 
-def _tenant(plan: Plan, corpus: Corpus, seed: int, items: list[Item], walk: bool = False) -> Tenant:
-    rng = random.Random(seed)
-    pool = Pool(random.Random(plan.pool_seed + (plan.campaign.rank if plan.campaign else 0)), items, walk)
-    return Tenant(rng, corpus, plan.client, plan.habits, pool)
+def _tenant(use: Plan | Use, items: list[Item], rank: int = 0, walk: bool = False) -> Tenant:
+    pool = Pool(random.Random(f"{use.pool_seed} {rank} {use.seed}"), items, walk)
+    return Tenant(random.Random(use.seed), use.corpus, use.client, use.habits, pool)
 
 
 def _items(plan: Plan) -> list[Item]:
     items = _narrowed(plan.corpus, random.Random(plan.pool_seed), plan.breadth)
     if plan.campaign is None or plan.campaign.members == 1:
         return items
-    # The members split the campaign's pool; each has its own shard, in its own order.
+    # The members split the campaign's pool; each has its own shard, in its own order, beside what all of them ask.
     shuffled = random.Random(plan.pool_seed).sample(items, len(items))
-    shard = shuffled[plan.campaign.rank :: plan.campaign.members]
+    common = round(plan.campaign.overlap * min(plan.requests, len(shuffled)))
+    own = shuffled[common:][plan.campaign.rank :: plan.campaign.members]
+    shard = [*shuffled[:common], *own[: max(0, plan.requests - common)]]
     return shard or [shuffled[plan.campaign.rank % len(shuffled)]]
 
 
 def _narrowed(corpus: Corpus, rng: random.Random, breadth: float) -> list[Item]:
-    topics = sorted({item.topic for item in corpus.items})
-    kept = set(rng.sample(topics, max(1, round(breadth * len(topics)))))
+    kept = set(rng.sample(corpus.topics, max(1, round(breadth * len(corpus.topics)))))
     return [item for item in corpus.items if item.topic in kept]
-
-
-def _times(plan: Plan, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    timing = plan.timing
-    if timing.pace == "nightly":
-        return _nightly(plan.requests, timing, rng)
-    if timing.pace == "drip":
-        days = rng.uniform(timing.first, timing.last, plan.requests)
-        hours = _hours(plan.client, rng, plan.requests)
-        return strictly_increasing(np.sort(((days.astype(np.int64) + hours) * DAY_MS).astype(np.int64)))
-    return plan.client.times(rng, plan.requests, timing.first, timing.last)
-
-
-def _nightly(count: int, timing: Timing, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    nights = np.arange(int(timing.first), max(int(timing.first) + 1, int(timing.last)))
-    day = np.sort(rng.choice(nights, count))
-    seconds = min(timing.hour, 22.4) * 3600 + rng.uniform(0, 5400, count)  # the last night ends within the month
-    return strictly_increasing(np.sort(day * DAY_MS + (seconds * 1000).astype(np.int64)))
-
-
-def _hours(client: Client, rng: np.random.Generator, count: int) -> npt.NDArray[np.float64]:
-    by_bin = client.rates.reshape(14, -1).sum(axis=0) + 1e-12
-    return np.asarray((rng.choice(len(by_bin), count, p=by_bin / by_bin.sum()) + rng.random(count)) / len(by_bin))
 
 
 class _Cache:
@@ -146,42 +149,57 @@ class _Cache:
 
 
 def _record(plan: Plan, tenant: Tenant, ask: Ask, time: int, number: int, cache: _Cache) -> Record:
-    rng = tenant.rng
+    rng, habits = tenant.rng, ask.by or tenant.habits
     texts = [message["content"] for message in ask.messages]
-    failed = rng.random() < plan.habits.failures
+    failed = rng.random() < habits.failures
     output = 0 if failed else ask.output
-    model = "teacher-2" if tenant.day >= RELEASE_DAY and plan.seed % 10 < 3 else "teacher"
+    characters = sum(map(len, texts))
     record: Record = {
         "id": f"{hash_of(f'{plan.seed} {number}'):016x}",
-        "time": (START + timedelta(milliseconds=time)).isoformat(timespec="milliseconds"),
+        "time": _rfc3339(time),
         "origin": "synthetic",
         "account": plan.account,
-        "user": ask.user,
-        "endpoint": ask.endpoint,
-        "model_requested": model,
-        "model": model,
-        "model_role": "teacher",
+        "endpoint": habits.endpoint if ask.endpoint == "chat.completions" else ask.endpoint,
+        **_answering(habits, tenant.day, rng.random()),
         "parameters": ask.parameters,
         "turns": sum(message["role"] == "user" for message in ask.messages),
         "usage": {
-            "input_tokens": sum(map(len, texts)) // 4 + 6 * len(texts),
+            "input_tokens": characters // 4 + 6 * len(texts),
             "output_tokens": output,
             "reasoning_tokens": round(output * rng.uniform(0.5, 0.9)) if tenant.client.reasoning else 0,
             "cached_tokens": cache.tokens(texts),
             "source": "exact",
         },
-        "status": rng.choice((429, 500, 503)) if failed else 200,
+        "status": rng.choice((429, 429, 500, 503, 499)) if failed else 200,
         "latency_ms": round(80 + output * rng.uniform(8, 30), 1),
-        "cost": sum(map(len, texts)) // 4 * PRICE_IN + output * PRICE_OUT,
-        "client": plan.habits.client,
+        "cost": characters // 4 * PRICE_IN + output * PRICE_OUT,
+        "client": habits.clients(tenant.day),
     }
-    if ask.endpoint == "embeddings":
-        record["prompt"] = texts[0]
+    user = ask.user or (f"u{min(rng.randrange(habits.end_users), rng.randrange(habits.end_users))}"
+                        if habits.end_users else None)  # fmt: skip
+    if user is not None:
+        record["user"] = user
+    if record["endpoint"] in ("embeddings", "completions"):
+        record["prompt"] = "\n\n".join(texts)
     else:
         record["messages"] = ask.messages
-        record["finish_reason"] = None if failed else "length" if output == ask.parameters.get("max_tokens") else "stop"
-    if ask.tools:
+    if ask.endpoint != "embeddings" and not failed:
+        record["finish_reason"] = "length" if output == ask.parameters.get("max_tokens") else "stop"
+    if ask.tools and record["endpoint"] != "completions":
         record["tools"] = list(ask.tools)
     if ask.answer is not None and not failed:
         record["response"] = {"content": ask.answer[: 4 * output], "choices": ask.parameters.get("n", 1)}
-    return {name: value for name, value in record.items() if value is not None}
+    return record
+
+
+def _answering(habits: Habits, day: float, dice: float) -> dict[str, str]:
+    asked = NEWEST if day >= habits.moves else habits.model
+    if dice < habits.student_share:
+        return {"model_requested": "auto", "model": "student", "model_role": "student"}
+    return {"model_requested": asked, "model": asked, "model_role": "teacher"}
+
+
+def _rfc3339(time: int) -> str:
+    seconds, milliseconds = divmod(time, 1000)
+    day, seconds = divmod(seconds, 86_400)
+    return f"{_DATES[day]}T{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}.{milliseconds:03}+00:00"

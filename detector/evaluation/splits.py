@@ -57,7 +57,9 @@ def every_split(plans: Sequence[Plan]) -> list[Split]:
         fold(name, np.where(attack, ~held_out, code != name), np.where(attack, held_out, code == name))
         for name in _named(code[~attack])
     ]
-    corpora = [fold(name, corpus != name, corpus == name) for name in sorted(set(corpus.tolist()))]
+    # What an account does beside its main use may be about another corpus: it is not learnt from either.
+    touches = {name: np.array([name in plan.corpora for plan in plans]) for name in sorted(set(corpus.tolist()))}
+    corpora = [fold(name, ~touched, corpus == name) for name, touched in touches.items()]
     part = np.array([hash_of(f"random {plan.seed}") % RANDOM_FOLDS for plan in plans])
     return [
         Split("leave-attack-type-out", tuple(attack_types)),

@@ -58,6 +58,12 @@ def targets(results: Results) -> list[Target]:
         Target("false alerts per 1,000 benign account-days", shipped.false_alerts, 3.0, 0.5, more=False),
         Target(f"worst look-alike ({worst[0]}): share flagged", worst[1], 0.10, 0.02, more=False),
     ]
+    if results.hydras is not None:
+        hydras = results.hydras
+        rows += [
+            Target("hydra: purity of its sets on day 5", hydras.by_day[5].purity, NONE, 0.95),
+            Target("false sets in the month", hydras.false_sets, NONE, 1.0, more=False),
+        ]
     if results.calibration is not None:
         rows += [
             Target("calibration: Brier skill at 0.5 %", results.calibration.brier_skill, 1e-9, NONE),

@@ -1,7 +1,7 @@
 """Rates and lengths of real clients: ServeGen (rates, burstiness, token quantiles), Azure and Mooncake (lengths).
 
 ServeGen's 14 days (one day for reasoning and image models) are tiled to 28, weekday upon weekday, and thinned: a
-client's requests in 28 days are 58 × (its rate ÷ the median rate)^0.35, so that the order and the shape of a month
+client's requests in 28 days are 45 × (its rate ÷ the median rate)^0.35, so that the order and the shape of a month
 remain and ten thousand accounts make about a million requests. Azure's and Mooncake's one hour gives lengths alone;
 clients with these take their rates from a ServeGen client.
 """
@@ -21,7 +21,7 @@ import pandas as pd
 
 DAYS = 28
 BINS = 144  # of ten minutes, a day
-TYPICAL, COMPRESSION = 58.0, 0.35
+TYPICAL, COMPRESSION = 45.0, 0.35
 LONGEST, SHORT_ANSWER = 4096.0, 40.0  # tokens of an answer
 _LEVELS = np.linspace(0.0, 1.0, 101)
 _QUANTILES = {"q0": 0.0, "q1": 0.01, "q5": 0.05, "q10": 0.1, "q25": 0.25, "q50": 0.5, "q75": 0.75, "q90": 0.9,
@@ -58,10 +58,16 @@ class Client:
         longer = max(1.0, SHORT_ANSWER / max(1.0, float(self.outputs[50])))
         return max(1, round(min(LONGEST, longer * float(np.interp(dice, _LEVELS, self.outputs)))))
 
-    def times(self, rng: np.random.Generator, count: int, first: float, last: float) -> npt.NDArray[np.int64]:
-        """Lay out requests between two days of the month: milliseconds since its beginning, strictly increasing."""
+    def times(
+        self, rng: np.random.Generator, count: int, first: float, last: float, days: Floats
+    ) -> npt.NDArray[np.int64]:
+        """Lay out requests between two days of the month: milliseconds since its beginning, strictly increasing.
+
+        `days` weigh the month's days beside the client's own curve, shape (28,).
+        """
         starts = np.arange(DAYS * BINS) / BINS
         weights = np.tile(self.rates, DAYS // 14) * ((starts >= first - 1 / BINS) & (starts < last))
+        weights *= np.repeat(days, BINS)
         if weights.sum() <= 0:
             weights = ((starts >= first - 1 / BINS) & (starts < last)).astype(float)
         per_bin = rng.multinomial(count, weights / weights.sum())

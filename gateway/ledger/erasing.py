@@ -207,8 +207,11 @@ def _take_out_of_snapshots(job: _Job) -> None:
 
 
 def _clean_files(job: _Job) -> None:
-    """Take the account out of logs, lines set aside and model cards."""
+    """Take the account out of logs, lines set aside and model cards, and have the detector read the lake again."""
     quoting_files.clean(job.around.data_dir, job.sought())
+    # Whoever keeps something there keeps nothing of an account that has a tombstone, and makes anew what is missing.
+    for kept in sorted((job.around.data_dir / "detector").glob("*")):
+        durable.remove(kept)
 
 
 def _forget(job: _Job) -> None:

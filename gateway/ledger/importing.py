@@ -150,7 +150,7 @@ def _add(batch: list[dict[str, Any]], lake: Lake, known: _KnownIds, report: Impo
         return
     unique = {record["id"]: record for record in reversed(batch)}  # Of two lines with one id the first counts.
     there = known.among(list(unique))
-    fresh = [_imported(record) for record in reversed(unique.values()) if record["id"] not in there]
+    fresh = fingerprint.complete_all([_imported(one) for one in reversed(unique.values()) if one["id"] not in there])
     report.already += len(batch) - len(fresh)
     if fresh:
         lake.append(to_table(fresh))
@@ -160,7 +160,7 @@ def _add(batch: list[dict[str, Any]], lake: Lake, known: _KnownIds, report: Impo
 
 def _imported(record: dict[str, Any]) -> dict[str, Any]:
     origin = "synthetic" if record.get("origin") == "synthetic" else "imported"
-    return fingerprint.complete({**record, "origin": origin})
+    return {**record, "origin": origin}
 
 
 def _hashes(ids: list[str]) -> NDArray[np.int64]:

@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from detector.observations import Observation, observe
+from detector import columns
+from detector.columns import Columns
 from tests.detector import histories
 from tests.detector.histories import Record
 
@@ -21,13 +22,13 @@ def scene_rows() -> list[Record]:
 
 
 @pytest.fixture(scope="session")
-def scene(scene_rows: list[Record]) -> list[Observation]:
+def scene(scene_rows: list[Record]) -> Columns:
     """Return the scene as the detector sees it."""
-    return observe(histories.to_table(scene_rows))
+    return columns.read(histories.to_table(scene_rows))
 
 
 @pytest.fixture(scope="session")
-def zoo() -> list[Observation]:
+def zoo() -> Columns:
     """Return ten days of every ordinary and every harvesting account, each alike in volume and hours."""
     rng = random.Random(SEED)
     rows: list[Record] = []
@@ -38,4 +39,4 @@ def zoo() -> list[Observation]:
     for name, kind in histories.HARVESTING.items():
         rows += kind(rng, f"harvest-{name}", histories.history(rng, 40, 10))
     rows += histories.bulk(rng, "harvest-drip", histories.history(rng, 14, 24))
-    return observe(histories.to_table(rows))
+    return columns.read(histories.to_table(rows))

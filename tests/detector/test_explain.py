@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from detector.observations import observe
+from detector import columns
 from detector.replay import replay
 from tests.detector import histories
 
@@ -24,7 +24,7 @@ def test_each_way_of_harvesting_has_its_words(kind: str) -> None:
     """The first reason names the way, in numbers, with the peers' figure; nobody is called an attacker."""
     rng = random.Random(2)
     rows = histories.HARVESTING[kind](rng, kind, histories.history(rng, 60, 8))
-    (found,) = replay(observe(histories.to_table(rows)), 30, {})
+    (found,) = replay(columns.read(histories.to_table(rows)), 30, {})
     first = found["reasons"][0]
     assert EXPECTED[kind] in first["text"]
     assert "peers: " in first["text"]
@@ -37,11 +37,11 @@ def test_each_way_of_harvesting_has_its_words(kind: str) -> None:
 
 
 def test_what_speaks_against_is_listed_too() -> None:
-    """An account that returns to a tenth of its questions, and collects all the same, has both said of it."""
+    """An account that asks some questions again, and collects all the same, has both said of it."""
     rng = random.Random(4)
     rows = histories.bulk(rng, "a", histories.history(rng, 60, 10))
-    for earlier, later in zip(rows[100:], rows[180::10], strict=False):
-        later["messages"] = earlier["messages"]
-    (found,) = replay(observe(histories.to_table(rows)), 30, {})
+    for number in range(20, len(rows), 20):
+        rows[number]["messages"] = rows[number - 10]["messages"]
+    (found,) = replay(columns.read(histories.to_table(rows)), 30, {})
     assert found["severity"] != "none"
     assert any(reason["text"].startswith("against it: ") for reason in found["reasons"])

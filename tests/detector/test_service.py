@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from detector.service import PROCESS, Service
@@ -64,6 +65,65 @@ def test_rounds_follow_the_lake_and_name_the_harvester(
     assert service.round().rows == 0
 
 
+def test_a_restart_goes_on_from_the_checkpoint(
+    settings: Settings, database: Database, rows: list[Record], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read is not read again, nothing is lost, no alert is repeated, and the same is said as without it."""
+    lake = Lake.of(settings)
+    lake.append(histories.to_table([row for row in rows if row["origin"] == "imported"]))
+    first = Service(settings, database)
+    first.round()
+    first.keep()
+    lake.append(histories.to_table([row for row in rows if row["origin"] == "live"]))
+    asked: list[int] = []
+    follow = Lake.follow
+
+    def noted(lake: Lake, since: int, columns: Sequence[str] | None = None) -> tuple[pa.Table, int]:
+        asked.append(since)
+        return follow(lake, since, columns)
+
+    monkeypatch.setattr(Lake, "follow", noted)
+    second, whole = Service(settings, database), Service(settings, database)
+    whole.start_over()
+    assert second.round().rows < whole.round().rows == len(rows)
+    assert asked[0] >= 0 > asked[1]
+    for name in ("harvester", "chat"):
+        assert second.watch.assess(name).peak == pytest.approx(whole.watch.assess(name).peak, rel=1e-3)
+    with database.read() as connection:
+        assert len(alerts.every(connection)) == 1
+
+
+def test_a_checkpoint_that_cannot_be_read_costs_time_only(
+    settings: Settings, database: Database, rows: list[Record]
+) -> None:
+    """A damaged file is set aside with a warning, and the lake is read from its beginning."""
+    Lake.of(settings).append(histories.to_table(rows))
+    first = Service(settings, database)
+    first.round()
+    first.keep()
+    kept = settings.data_dir / "detector" / "state"
+    kept.write_bytes(kept.read_bytes()[:1000])
+    assert Service(settings, database).round().rows == len(rows)
+
+
+def test_an_account_that_is_being_erased_is_forgotten(
+    settings: Settings, database: Database, rows: list[Record]
+) -> None:
+    """From the tombstone on neither the service nor its file knows the account."""
+    lake = Lake.of(settings)
+    lake.append(histories.to_table(rows))
+    service = Service(settings, database)
+    service.round()
+    service.keep()
+    kept = settings.data_dir / "detector" / "state"
+    assert b"harvester" in kept.read_bytes()
+    lake.hide("harvester")
+    service.round()
+    service.keep()
+    assert service.watch.book.names == ["chat"]
+    assert b"harvester" not in kept.read_bytes()
+
+
 def test_a_lake_that_does_not_answer_is_waited_for(
     settings: Settings, database: Database, rows: list[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,7 +164,8 @@ def test_its_metrics_are_published(settings: Settings, database: Database, rows:
     metric_files.publish(settings.data_dir / "metrics", "detector", service.metrics.registry)
     text = metric_files.merge(settings.data_dir / "metrics")
     assert 'spiritsafe_detector_accounts{process="detector"} 2.0' in text
-    assert 'spiritsafe_detector_alerts_raised_total{severity="high"} 1.0' in text
+    raised = [f'spiritsafe_detector_alerts_raised_total{{severity="{name}"}} 1.0' for name in ("medium", "high")]
+    assert sum(line in text for line in raised) == 1
     assert "spiritsafe_detector_lag_seconds" in text
     assert "spiritsafe_detector_round_seconds_bucket" in text
 

@@ -8,17 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from detector.evaluation.asking import Ask, Tenant, conversation, user
-from detector.evaluation.content import Item
+from detector.evaluation.content import Item, reworded
+from detector.evaluation.phrasing import application_prompt
 from detector.evaluation.profiles import Campaign, Cell, Strategy
 
 ROUNDS = 5
-_APPLICATION = "You are the assistant of a reading club. Answer from what you know, in full sentences, and be friendly."
 
 
 def _asks(member: Tenant, campaign: Campaign) -> Iterator[Ask]:
     cover = campaign.cover()
+    begins = member.rng.choice((0, 0, 1, 2))  # some know beforehand what gives them away
     while True:
-        stage = min(ROUNDS - 1, int(member.progress * ROUNDS))
+        stage = min(ROUNDS - 1, begins + int(member.progress * ROUNDS))
         item = member.next()
         ask = member.plain(item) if stage == 0 else _as_application(member, item)
         if stage >= 2 and member.rng.random() < campaign.cover_share:
@@ -27,13 +28,14 @@ def _asks(member: Tenant, campaign: Campaign) -> Iterator[Ask]:
             yield from conversation(member, item, 2)
         elif stage >= 4 and member.rng.random() < 0.3:
             yield ask
-            yield ask
+            yield member.plain(reworded(member.rng, item))
         else:
             yield ask
 
 
 def _as_application(member: Tenant, item: Item) -> Ask:
-    return member.sent([*member.head(_APPLICATION), user(item.text)], member.answer_tokens(item), item)
+    disguise = member.saying("disguise", application_prompt)
+    return member.sent([*member.head(disguise), user(item.text)], member.answer_tokens(item), item)
 
 
 STRATEGY = Strategy(

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 
-from detector.evaluation.asking import Ask, Tenant, elicited
+from detector.evaluation.asking import Ask, Tenant, conversation, elicited
 from detector.evaluation.profiles import Campaign, Cell, Strategy
 
 
 def _asks(member: Tenant, campaign: Campaign) -> Iterator[Ask]:
-    share = 0.3 if len(member.habits.client["user_agent"]) % 2 else 0.0
+    plan = random.Random(f"hydra {campaign.members} {member.corpus.name} {campaign.overlap}")  # alike for all members
+    share, talks = plan.choice((0.0, 0.0, 0.3, 0.8)), plan.choice((0.0, 0.0, 0.2))
     while True:
-        yield elicited(member, member.next(), share)
+        item = member.next()
+        if member.rng.random() < talks:
+            yield from conversation(member, item, member.rng.randint(2, 3))
+        else:
+            yield elicited(member, item, share)
 
 
 STRATEGY = Strategy(
     "A9", "hydra", _asks,
     (Cell(10, 1_000), Cell(10, 20_000), Cell(100, 20_000), Cell(100, 500_000), Cell(1_000, 500_000)),
-    per_day=(26.0, 50.0),
+    per_day=(20.0, 60.0),
 )  # fmt: skip

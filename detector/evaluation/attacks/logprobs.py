@@ -9,11 +9,12 @@ from detector.evaluation.profiles import Campaign, Cell, Strategy
 
 
 def _asks(member: Tenant, campaign: Campaign) -> Iterator[Ask]:
-    share, longest = member.rng.uniform(0.6, 1.0), member.rng.choice((1, 16, 64))
+    share, longest = member.rng.uniform(0.55, 1.0), member.rng.choice((1, 1, 8, 16, 64, 256, None))
+    deep, warmth = member.rng.choice((5, 10, 20, 20)), member.rng.choice((0.0, 0.7, 1.0, 1.0))
     while True:
         item = member.next()
         if member.rng.random() < share:
-            yield member.plain(item, temperature=1.0, logprobs=True, top_logprobs=20, max_tokens=longest)
+            yield member.plain(item, temperature=warmth, logprobs=True, top_logprobs=deep, max_tokens=longest)
         else:
             yield member.plain(item)
 

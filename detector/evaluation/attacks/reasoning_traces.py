@@ -9,8 +9,9 @@ from detector.evaluation.profiles import Campaign, Cell, Strategy
 
 
 def _asks(member: Tenant, campaign: Campaign) -> Iterator[Ask]:
+    share = member.rng.uniform(0.6, 1.0)
     while True:
-        yield elicited(member, member.next(), 0.9)
+        yield elicited(member, member.next(), share)
 
 
 STRATEGY = Strategy("A4", "chain-of-thought elicitation", _asks, (Cell(1, 1_000), Cell(10, 20_000)))

@@ -12,10 +12,18 @@ def _asks(member: Tenant, campaign: Campaign) -> Iterator[Ask]:
     cover = campaign.cover()
     while member.day < RELEASE_DAY:
         yield next(cover)
+    explained, kept = member.rng.choice((0.0, 0.3, 0.7)), member.rng.choice((0.0, 0.0, 0.2))
     while True:
-        yield elicited(member, member.next(), 0.3)
+        # Some members go on with their ordinary use.
+        yield next(cover) if member.rng.random() < kept else elicited(member, member.next(), explained)
 
 
 STRATEGY = Strategy(
-    "A16", "release-day pivot", _asks, (Cell(10, 1_000), Cell(100, 20_000)), cover=(0.3, 0.5), paces={"whole": 1.0}
+    "A16",
+    "release-day pivot",
+    _asks,
+    (Cell(10, 1_000), Cell(100, 20_000)),
+    cover=(0.3, 0.5),
+    paces={"whole": 1.0},
+    moves=RELEASE_DAY,
 )

@@ -10,12 +10,13 @@ from detector.evaluation.profiles import Campaign, Cell, Strategy
 
 
 def _asks(member: Tenant, campaign: Campaign) -> Iterator[Ask]:
-    cover = campaign.cover()
+    cover, rng = campaign.cover(), member.rng
+    people, own, told = rng.randint(20, 400), rng.choice((1, 3, 20)), rng.random() < 0.7
     while True:
-        if member.rng.random() < campaign.cover_share:
-            yield replace(next(cover), user=f"u{member.rng.randrange(150)}")
+        if rng.random() < campaign.cover_share:
+            yield replace(next(cover), user=f"u{rng.randrange(people)}" if told else None)
         else:
-            yield replace(member.plain(member.next()), user=f"u{member.rng.randrange(3)}")
+            yield replace(member.plain(member.next()), user=f"u{rng.randrange(own)}" if told else None)
 
 
 STRATEGY = Strategy(

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from detector.evaluation.asking import Ask, Tenant
+from detector.evaluation.asking import Ask, Tenant, conversation, elicited
 from detector.evaluation.profiles import Campaign, Cell, Strategy
 
 
 def _asks(member: Tenant, campaign: Campaign) -> Iterator[Ask]:
+    share, talks = member.rng.choice((0.0, 0.0, 0.5)), member.rng.choice((0.0, 0.0, 0.3))
     while True:
-        yield member.plain(member.next())
+        item = member.next()
+        if member.rng.random() < talks:
+            yield from conversation(member, item, 2)
+        else:
+            yield elicited(member, item, share)
 
 
 STRATEGY = Strategy("A8", "slow drip", _asks, (Cell(1, 1_000), Cell(10, 20_000)), paces={"drip": 1.0})

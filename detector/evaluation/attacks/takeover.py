@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from detector.evaluation.asking import Ask, Tenant
+from detector.evaluation.asking import Ask, Tenant, elicited
 from detector.evaluation.profiles import Campaign, Cell, Strategy
 
 
@@ -12,8 +12,10 @@ def _asks(member: Tenant, campaign: Campaign) -> Iterator[Ask]:
     cover = campaign.cover()
     while member.progress < campaign.cover_share:
         yield next(cover)
+    kept, share = member.rng.choice((0.0, 0.0, 0.3)), member.rng.choice((0.0, 0.5))
     while True:
-        yield member.plain(member.next())
+        # The owner may not have noticed, and works on.
+        yield next(cover) if member.rng.random() < kept else elicited(member, member.next(), share)
 
 
 STRATEGY = Strategy(

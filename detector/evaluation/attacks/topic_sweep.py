@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from detector.evaluation.asking import Ask, Tenant, elicited
+from detector.evaluation.content import reworded
 from detector.evaluation.profiles import Campaign, Cell, Strategy
 
 
 def _asks(member: Tenant, campaign: Campaign) -> Iterator[Ask]:
-    explained = member.rng.random() < 0.5
+    explained, changed = member.rng.choice((0.0, 0.0, 0.5, 1.0)), member.rng.choice((0.0, 0.0, 1.0))
     while True:
-        yield elicited(member, member.next(), 1.0 if explained else 0.0)
+        item = member.next()
+        # Some paraphrase what is too well known.
+        yield elicited(member, reworded(member.rng, item) if member.rng.random() < changed else item, explained)
 
 
 STRATEGY = Strategy(

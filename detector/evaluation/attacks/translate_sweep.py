@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from detector.evaluation.asking import LANGUAGES, Ask, Tenant, translated
+from detector.evaluation.asking import Ask, Tenant, translated
+from detector.evaluation.phrasing import LANGUAGES
 from detector.evaluation.profiles import Campaign, Cell, Strategy
 
 
 def _asks(member: Tenant, campaign: Campaign) -> Iterator[Ask]:
-    languages = member.rng.sample(LANGUAGES, 3)
+    languages = member.rng.sample(LANGUAGES, member.rng.randint(2, 6))
     answers = member.rng.random() < 0.5
     while True:
         item = member.next()

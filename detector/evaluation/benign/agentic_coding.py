@@ -9,8 +9,9 @@ from detector.evaluation.profiles import Profile
 
 
 def _asks(tenant: Tenant) -> Iterator[Ask]:
+    longest = tenant.rng.randint(5, 30)
     while True:
-        yield from agent_run(tenant, tenant.next(), tenant.rng.randint(4, 16))
+        yield from agent_run(tenant, tenant.next(), tenant.rng.randint(1, longest))
 
 
-PROFILE = Profile("B5", "agentic coding", _asks, share=0.7)
+PROFILE = Profile("B5", "agentic coding", _asks, share=0.8, volume=1.5, breadth=(0.05, 1.0))

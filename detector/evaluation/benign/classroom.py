@@ -9,9 +9,10 @@ from detector.evaluation.profiles import Profile
 
 
 def _asks(tenant: Tenant) -> Iterator[Ask]:
+    single = tenant.rng.uniform(0.1, 0.9)
     while True:
-        asked = tenant.next()
-        if tenant.rng.random() < 0.5:
+        asked = tenant.popular(0.15)
+        if tenant.rng.random() < single:
             yield tenant.plain(asked)
         else:
             yield from conversation(tenant, asked, tenant.rng.randint(2, 4))

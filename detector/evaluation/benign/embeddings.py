@@ -14,4 +14,4 @@ def _asks(tenant: Tenant) -> Iterator[Ask]:
         yield Ask([{"role": "user", "content": text}], 0, endpoint="embeddings")
 
 
-PROFILE = Profile("B10", "embeddings job", _asks, share=0.6, volume=2.0)
+PROFILE = Profile("B10", "embeddings job", _asks, share=0.6, volume=3.0, breadth=(0.1, 1.0))

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from detector.evaluation.asking import Ask, Tenant, graded
+from detector.evaluation.asking import Ask, Tenant, elicited, graded
 from detector.evaluation.profiles import Profile
 
 
 def _asks(tenant: Tenant) -> Iterator[Ask]:
-    items = [tenant.fresh() for _ in range(tenant.rng.randint(12, 80))]
-    judged = tenant.rng.random() < 0.5
+    rng = tenant.rng
+    items = [tenant.fresh() for _ in range(rng.choice((rng.randint(12, 80), rng.randint(80, 400))))]
+    judged, explained, renewed = rng.choice((0.0, 0.0, 0.5, 1.0)), rng.choice((0.0, 1.0)), rng.choice((0.0, 0.02))
     while True:
-        for item in items:
-            yield graded(tenant, item) if judged else tenant.plain(item)
+        for place, item in enumerate(items):
+            yield graded(tenant, item) if rng.random() < judged else elicited(tenant, item, explained)
+            if rng.random() < renewed:  # the suite grows and changes
+                items[place] = tenant.fresh()
 
 
-PROFILE = Profile("B1", "nightly evaluation", _asks, share=0.6, volume=1.2, paces={"nightly": 1.0}, breadth=(0.2, 1.0))
+PROFILE = Profile("B1", "nightly evaluation", _asks, share=0.7, volume=2.0, paces={"nightly": 0.8, "whole": 0.2},
+                  breadth=(0.2, 1.0))  # fmt: skip

@@ -9,10 +9,11 @@ from detector.evaluation.profiles import Profile
 
 
 def _asks(tenant: Tenant) -> Iterator[Ask]:
+    longest, edits = tenant.rng.randint(1, 10), tenant.rng.uniform(0.0, 0.5)
     while True:
-        asked = tenant.next()
-        yield from conversation(tenant, asked, tenant.rng.randint(1, 4))
-        if tenant.rng.random() < 0.3:
+        asked = tenant.popular(0.1)
+        yield from conversation(tenant, asked, tenant.rng.randint(1, longest))
+        if tenant.rng.random() < edits:
             yield tenant.plain(
                 asked, f"{asked.text} {tenant.rng.choice(('Shorter.', 'As a list.', 'More precisely.'))}"
             )

@@ -9,17 +9,18 @@ from detector.evaluation.profiles import Profile
 
 
 def _asks(tenant: Tenant) -> Iterator[Ask]:
-    labels = tenant.rng.random() < 0.4
-    asked = [tenant.fresh() for _ in range(60)]
-    while tenant.progress < 0.5:
-        item = tenant.rng.choice(asked) if tenant.rng.random() < 0.3 else tenant.fresh()
+    labels, from_then = tenant.rng.random() < 0.3, tenant.rng.uniform(0.2, 0.8)
+    asked = [tenant.fresh() for _ in range(tenant.rng.randint(30, 300))]
+    again, fresh = tenant.rng.uniform(0.0, 0.5), tenant.rng.randint(20, 800)
+    while tenant.progress < from_then:
+        item = tenant.rng.choice(asked) if tenant.rng.random() < again else tenant.fresh()
         if labels:
             yield labelled(tenant, item)
         else:
             yield from conversation(tenant, item, tenant.rng.randint(1, 2))
     while True:
-        for item in [*asked, *(tenant.fresh() for _ in range(40))]:
+        for item in [*asked, *(tenant.fresh() for _ in range(fresh))]:
             yield labelled(tenant, item) if labels else tenant.plain(item)
 
 
-PROFILE = Profile("B16", "model migration", _asks, share=0.5, volume=1.5, grouped=0.5, paces={"whole": 1.0})
+PROFILE = Profile("B16", "model migration", _asks, share=0.5, volume=3.0, breadth=(0.2, 1.0), paces={"whole": 1.0})

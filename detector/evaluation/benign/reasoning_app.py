@@ -14,4 +14,4 @@ def _asks(tenant: Tenant) -> Iterator[Ask]:
         yield elicited(tenant, tenant.next(), share)
 
 
-PROFILE = Profile("B13", "reasoning-model application", _asks, share=0.9)
+PROFILE = Profile("B13", "reasoning-model application", _asks, share=1.0, volume=1.5, breadth=(0.05, 1.0))

@@ -9,9 +9,13 @@ from detector.evaluation.profiles import Profile
 
 
 def _asks(tenant: Tenant) -> Iterator[Ask]:
-    blocks = [filler(tenant, tenant.rng.randint(40, 160)) for _ in range(tenant.rng.randint(8, 40))]
+    rng = tenant.rng
+    blocks = [filler(tenant, rng.randint(40, 160)) for _ in range(rng.choice((8, 20, 40, 200)))]
+    asked, most, grows = rng.uniform(0.0, 0.5), rng.randint(1, 6), rng.choice((0.0, 0.0, 0.1))
     while True:
-        yield with_context(tenant, tenant.next(), tenant.rng.sample(blocks, tenant.rng.randint(2, 4)))
+        if rng.random() < grows:  # new documents come in
+            blocks[rng.randrange(len(blocks))] = filler(tenant, rng.randint(40, 160))
+        yield with_context(tenant, tenant.popular(asked), rng.sample(blocks, rng.randint(1, most)))
 
 
-PROFILE = Profile("B3", "RAG", _asks, share=1.3)
+PROFILE = Profile("B3", "RAG", _asks, share=1.4, volume=1.5, breadth=(0.02, 0.8))

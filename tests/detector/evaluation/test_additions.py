@@ -12,6 +12,7 @@ from detector.evaluation.corpora import load_corpora
 from detector.evaluation.planning import Size, World
 from detector.evaluation.simulation import simulate
 from detector.evaluation.traces import load_clients
+from gateway.ledger.content import text_of
 
 STRATEGY = """
 from detector.evaluation.profiles import Cell, Strategy
@@ -29,8 +30,9 @@ def test_a_strategy_from_a_folder_joins_the_others(tmp_path: Path) -> None:
     (tmp_path / "unseen.py").write_text(STRATEGY)
     world = World(load_corpora(None), load_clients(None), benign_profiles(tmp_path), attack_strategies(tmp_path))
     plan = next(plan for plan in world.plan(Size(5, 1, 30), 0) if plan.code == "A99")
-    record = simulate(plan, world).records[0]
-    assert record["messages"][-1]["content"] == "An attack that nobody has seen."
+    history = simulate(plan, world)
+    harvested = [record for record, truth in zip(history.records, history.harvest.tolist(), strict=True) if truth]
+    assert all("An attack that nobody has seen." in text_of(record) for record in harvested)
 
 
 def test_a_corpus_is_a_file_of_lines(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def _probe(name: str) -> list[Probe]:
 def short(world: World) -> list[Plan]:
     """Return a few hundred accounts of thirty requests each."""
     plans = [plan for plan in world.plan(Size(150, 2, 60), 2) if not plan.is_attack or plan.campaign.rank < 2]  # type: ignore[union-attr]
-    return [replace(plan, requests=30) for plan in plans]
+    return [replace(plan, requests=30, beside=()) for plan in plans]
 
 
 @pytest.mark.parametrize("giveaway", ["user agent", "hour"])
@@ -46,6 +46,7 @@ def test_the_simulator_gives_nothing_away(world: World) -> None:
     """Metadata, one single prompt, recurrence and the rest stay at or below 0.60 on prompts of our own."""
     audit = Audit()
     for plan in world.plan(Size(600, 4, 400), 0):
-        audit.see(simulate(plan, world))
+        # The views are shares and firsts: what an account shows in its first hundreds of requests is enough.
+        audit.see(simulate(replace(plan, requests=min(plan.requests, 400)), world))
     told = {finding.probe.name: str(finding.auc) for finding in audit.findings() if not finding.passed}
     assert told == {}

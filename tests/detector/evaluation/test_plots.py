@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 
 from detector.evaluation.figures import Figure
-from detector.evaluation.plots import bar_plot, leak_plot, precision_recall_plot
+from detector.evaluation.plots import bar_plot, calibration_plot, day_plot, leak_plot, precision_recall_plot
 
 NAN = float("nan")
 
@@ -26,3 +26,13 @@ def test_plots_are_well_formed_even_where_nothing_was_measured() -> None:
     assert all(tree.tag.endswith("svg") for tree in trees)
     assert drawn[1].count('class="never"') == 1
     assert "n = 10" in drawn[2]
+
+
+def test_days_and_calibration_are_drawn_where_they_are_known() -> None:
+    """A figure without a value has no mark; without any there is an empty plot."""
+    series = {"members found": {2: Figure(0.5, 0.4, 0.6), 5: Figure(NAN, NAN, NAN)}, "purity": {}}
+    points = [(0.01, Figure(0.02, 0.01, 0.04), 40), (0.5, Figure(NAN, NAN, NAN), 0), (0.9, Figure(0.0, 0.0, 0.3), 3)]
+    drawn = [day_plot(series), day_plot({}), calibration_plot(points), calibration_plot([])]
+    assert all(ElementTree.fromstring(svg).tag.endswith("svg") for svg in drawn)
+    assert "members found" in drawn[0]
+    assert drawn[2].count("<circle") == 2
