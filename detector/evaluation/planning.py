@@ -196,7 +196,7 @@ class World:
             **vars(use),
             group=group,
             template=f"{profile.code} {use.client.name}",
-            created_days_before=max(0.0, founding + rng.uniform(0, cohesion.signup_days)) if members > 1 else founding,
+            created_days_before=max(0.0, founding + rng.uniform(0, cohesion.signup_days)),
             payment=_payment(rng, group, rank, members, cohesion),
             signup_network=_signup_network(rng, lead, rank, members, cohesion),
             beside=self._uses(use, rng.choices(range(len(USES)), USES)[0], rng),
