@@ -13,9 +13,9 @@ from gateway.ledger.ingester import Ingester
 from gateway.settings import Settings
 
 
-def main(data_dir: Path) -> None:
+def main(data_dir: Path, database_url: str) -> None:
     """Say that it begins, then erase; done already is done."""
-    settings = Settings(data_dir=data_dir)
+    settings = Settings(data_dir=data_dir, database=database_url)
     database = open_database(settings.database_url)
 
     def bring_in() -> None:
@@ -31,4 +31,4 @@ def main(data_dir: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

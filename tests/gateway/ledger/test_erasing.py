@@ -415,7 +415,8 @@ def test_withdrawal_bars_from_training_and_keeps_the_evidence(
 @pytest.mark.slow
 def test_kills_at_points_nobody_chose(settings: Settings, around: Surroundings, house: SpoolWriter) -> None:
     """kill -9 again and again, later each time: in the end one attempt finishes what all of them began."""
-    command = [sys.executable, "-m", "tests.gateway.ledger.erasing_process", str(settings.data_dir)]
+    command = [sys.executable, "-m", "tests.gateway.ledger.erasing_process"]
+    command += [str(settings.data_dir), settings.database_url]
     for life in range(12):
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
         assert process.stdout is not None
