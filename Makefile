@@ -91,7 +91,7 @@ check: lint ## lint and the unit tests: under a minute, no models
 
 .PHONY: test
 test: setup-all ## every test, with real models, training, browser and Prometheus
-	$(BIN)/pytest -n 3 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: bench-endurance
 bench-endurance: setup ## half an hour under load while processes are killed: nothing lost, nothing doubled, memory flat
