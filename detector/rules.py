@@ -29,7 +29,7 @@ RULES: Mapping[str, Bounds] = {
     "bulk": {
         "requests_today": (np.log(110.0), None), "novelty_fast": (0.7, None), "single_fast": (0.83, None),
         "application_fast": (None, 0.2), "log_out_fast": (3.0, None), "topic_entropy_fast": (1.8, None),
-        "growth": (0.85, None), "named_user_slow": (None, 0.3), "alike": (None, 0.3), "ratio_slow": (0.2, None),
+        "growth": (0.85, None), "named_user_slow": (None, 0.3), "alike": (None, 0.3), "ratio_slow": (-0.5, None),
     },
     # The same at any pace, with less room.
     "drip": {
