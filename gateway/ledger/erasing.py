@@ -116,7 +116,6 @@ def erase(around: Surroundings, account: str, actor: str) -> Erasure:
     with durable.turn(around.data_dir / "erasures.lock"):
         job = _Job(around, _begin(around, lake, account, actor), lake)
         if not job.receipt.exists():
-            durable.sweep(job.notes)  # half-written notes hold the account's texts
             for step in STEPS:
                 _check_hold(around, account, actor)
                 step(job)

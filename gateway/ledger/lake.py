@@ -168,17 +168,13 @@ class Lake:
 
         Reading one raises `OSError` or `pa.ArrowException` when its bytes make no sense.
         """
-        with self._mutex:
-            table = self._refresh()
-            found = [] if table is None else pa.table(table.get_add_actions(flatten=True)).to_pylist()
-        for action in found:
+        for action in self._ask(lambda table: pa.table(table.get_add_actions(flatten=True)).to_pylist()) or []:
             yield action["path"], self._stored_rows(action["path"], action["partition.day"], columns)
 
     def has_file(self, path: str) -> bool:
         """Return whether a data file, as `files` names it, is one of the newest version's."""
-        with self._mutex:
-            table = self._refresh()
-            return table is not None and path in pa.table(table.get_add_actions(flatten=True))["path"].to_pylist()
+        paths = self._ask(lambda table: pa.table(table.get_add_actions(flatten=True))["path"].to_pylist())
+        return path in (paths or [])
 
     def ids(self) -> Iterator[list[str]]:
         """Yield the ids of all rows, a batch at a time."""
@@ -198,16 +194,12 @@ class Lake:
 
     def days(self) -> list[str]:
         """Return the days of ingestion that have rows, newest first."""
-        with self._mutex:
-            table = self._refresh()
-            days = {str(item["day"]) for item in table.partitions()} if table is not None else set()
-        return sorted(days, reverse=True)
+        days = self._ask(lambda table: {str(item["day"]) for item in table.partitions()})
+        return sorted(days or (), reverse=True)
 
     def last_transaction(self, app_id: str) -> int | None:
         """Return the version an application wrote with its last commit, or None."""
-        with self._mutex:
-            table = self._refresh()
-            return None if table is None else table.transaction_version(app_id)
+        return self._ask(lambda table: table.transaction_version(app_id))
 
     def append(
         self,
@@ -280,9 +272,7 @@ class Lake:
 
     def paths(self, day: str) -> list[str]:
         """Return the names of a day's data files, in order."""
-        with self._mutex:
-            table = self._refresh()
-            return [] if table is None else sorted(table.file_uris(file_pruning_predicate=[("day", "=", day)]))
+        return sorted(self._ask(lambda table: table.file_uris(file_pruning_predicate=[("day", "=", day)])) or [])
 
     @contextmanager
     def changing(self) -> Iterator[DeltaTable | None]:
@@ -382,6 +372,21 @@ class Lake:
                 ]
                 yield pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields))
 
+    def _ask(self, question: Callable[[DeltaTable], _T]) -> _T | None:
+        """Ask the newest version, None before there is one; another where the log was begun anew under the question.
+
+        Delta reads the log when it is asked, which may be after another machine has emptied the entries of our version.
+        """
+        with self._mutex:
+            for _attempt in range(_READ_ATTEMPTS - 1):
+                table = self._refresh()
+                try:
+                    return None if table is None else question(table)
+                except DeltaError:
+                    self._table = None
+            table = self._refresh()
+            return None if table is None else question(table)
+
     def _refresh(self) -> DeltaTable | None:
         with self.storage.checked():
             if self._table is None:
@@ -403,11 +408,8 @@ class Lake:
         return DeltaTable(self.storage.uri, storage_options=self.storage.options)
 
     def _dataset(self) -> tuple[ds.Dataset, int]:
-        with self._mutex:
-            table = self._refresh()
-            if table is None:
-                return ds.dataset(_empty(STORED.names)), -1
-            return table.to_pyarrow_dataset(), table.version()
+        found = self._ask(lambda table: (table.to_pyarrow_dataset(), table.version()))
+        return (ds.dataset(_empty(STORED.names)), -1) if found is None else found
 
     def _create(self) -> DeltaTable:
         storage = self.storage

@@ -317,6 +317,22 @@ def test_a_writer_of_an_older_version_is_refused_after_the_log_was_cut(house: Ca
     assert _ids(house()) == Counter(["a", "b", "c", "d"])
 
 
+def test_a_log_that_is_begun_anew_under_a_question_is_asked_again(
+    house: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Delta reads the log when it is asked, and another machine may have emptied it since we saw the version."""
+    slow, quick = Lake.of(house("one")), Lake.of(house("two"))
+    slow.append(to_table([record("a")]), {"one": 7})
+    slow._table = None
+    seen = slow._refresh()
+    assert seen is not None
+    quick.append(to_table([record("b")]), {"two": 1})
+    rewriting.purge(quick)
+    monkeypatch.setattr(seen, "update_incremental", lambda: None)
+    assert slow.last_transaction("one") == 7
+    assert slow._table is not seen, "the older version's log answered: nothing was emptied under it"
+
+
 def test_appends_of_another_machine_wait_for_a_rewrite(
     house: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
