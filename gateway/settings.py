@@ -498,7 +498,7 @@ def _check_backends(model: ModelSettings, section: str, place: _Place) -> None:
 
 
 def _check_lake(settings: Settings, place: _Place) -> None:
-    if settings.lake and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/[^/\s?#]+)*/?", settings.lake):
+    if settings.lake and not re.fullmatch(r"s3://[a-z0-9][a-z0-9.-]+(/[^/\s?#]+)+/?", settings.lake):
         # Not quoted: somebody may have written a key into it.
         raise place.error("", "lake", "is no address: write s3://BUCKET/PREFIX, or leave it out")
     if settings.s3.endpoint and not re.fullmatch(r"https?://[^/\s@]+/?", settings.s3.endpoint):

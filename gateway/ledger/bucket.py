@@ -15,14 +15,13 @@ PREFIX/ordered.json    which files each day was ordered into
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -35,7 +34,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from numpy.typing import NDArray
 
-from gateway.ledger import removed_numbers
+from gateway.ledger import durable, removed_numbers
 from gateway.ledger.configuration import BucketSettings
 from gateway.ledger.errors import LakeUnreachable
 from gateway.ledger.storage import StoredObject
@@ -72,7 +71,7 @@ class Bucket:
     def __init__(self, address: str, settings: BucketSettings, local: Path) -> None:
         self._address = address.rstrip("/")
         bucket, _, prefix = self._address.removeprefix("s3://").partition("/")
-        self._bucket, self._prefix = bucket, f"{prefix}/" if prefix else ""
+        self._bucket, self._prefix = bucket, f"{prefix}/"
         self._local = local
         self._noted: removed_numbers.Numbers = {}
         self._note = f"removed/{uuid.uuid4().hex}"
@@ -114,12 +113,8 @@ class Bucket:
                 beating.join()
                 self._give_back(owner)
 
-    @contextmanager
-    def _alone_here(self) -> Iterator[None]:
-        self._local.mkdir(parents=True, exist_ok=True)
-        with (self._local / "traffic.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+    def _alone_here(self) -> AbstractContextManager[None]:
+        return durable.turn(self._local / "traffic.lock")
 
     def _wait_for_turn(self) -> None:
         seen, since = None, time.monotonic()
@@ -225,7 +220,10 @@ class Bucket:
 
     def erase_old_versions(self) -> None:
         """Erase every version but the newest of each object, deletions that are markers, and uploads without an end."""
-        old = [item for item in self._versions() if not item["IsLatest"] or "Size" not in item]
+        versions = self._versions()
+        # Deleted since its page was listed: without the newer deletion, what was deleted would be there again.
+        there = {item["Key"] for item in versions if item["IsLatest"] and "Size" in item}
+        old = [item for item in versions if not item["IsLatest"] or ("Size" not in item and item["Key"] not in there)]
         self._delete_each([{"Key": item["Key"], "VersionId": item["VersionId"]} for item in old])
         # Whose upload is ended here makes its commit again.
         sure = bool(self.hidden())
@@ -310,30 +308,28 @@ class Bucket:
         return True
 
     def _list(self, prefix: str) -> Iterator[StoredObject]:
-        for item in self._pages("list_objects_v2", "Contents", self._prefix + prefix):
+        for item in self._pages("list_objects_v2", ("Contents",), self._prefix + prefix):
             name = item["Key"].removeprefix(self._prefix)
             yield StoredObject(name, item["Size"], item["LastModified"].timestamp())
 
     def _versions(self) -> list[dict[str, Any]]:
         """Every version and deletion; only what is there now where the store knows no versions."""
         try:
-            return [
-                *self._pages("list_object_versions", "Versions", self._prefix),
-                *self._pages("list_object_versions", "DeleteMarkers", self._prefix),
-            ]
+            return list(self._pages("list_object_versions", ("Versions", "DeleteMarkers"), self._prefix))
         except LakeUnreachable as error:
             if error.code != "NotImplemented":
                 raise
-        there = self._pages("list_objects_v2", "Contents", self._prefix)
+        there = self._pages("list_objects_v2", ("Contents",), self._prefix)
         return [item | {"VersionId": None, "IsLatest": True} for item in there]
 
     def _unfinished(self) -> list[dict[str, Any]]:
-        return list(self._pages("list_multipart_uploads", "Uploads", self._prefix))
+        return list(self._pages("list_multipart_uploads", ("Uploads",), self._prefix))
 
-    def _pages(self, operation: str, field: str, prefix: str) -> Iterator[dict[str, Any]]:
+    def _pages(self, operation: str, fields: Sequence[str], prefix: str) -> Iterator[dict[str, Any]]:
         pages = iter(self._client.get_paginator(operation).paginate(Bucket=self._bucket, Prefix=prefix))
         while (page := self._answered(lambda: next(pages, None))) is not None:
-            yield from page.get(field, [])
+            for field in fields:
+                yield from page.get(field, [])
 
     def _delete(self, names: Iterable[str]) -> None:
         self._delete_each([{"Key": self._prefix + name} for name in names])

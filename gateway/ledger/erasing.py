@@ -283,7 +283,7 @@ def _begin(around: Surroundings, lake: Lake, account: str, actor: str) -> Erasur
     with around.database.read() as connection:
         known = accounts.find(connection, account) is not None
         begun = erasures.under_way(connection, account, "erasure")
-    if not known and begun is None and not _has_rows(lake, account):
+    if not known and begun is None and not _has_rows(lake, account) and not _is_left_here(around, account):
         raise NotFound(
             f"there is no account {account!r} and no row of it: `spiritsafe accounts list` shows those there are"
         )
@@ -298,6 +298,15 @@ def _begin(around: Surroundings, lake: Lake, account: str, actor: str) -> Erasur
             if accounts.get(connection, account).keep_text:
                 accounts.set_keep_text(connection, account, False, actor)
     return erasure
+
+
+def _is_left_here(around: Surroundings, account: str) -> bool:
+    """Was the account erased on another machine that shares the lake, or has this one's spool still something of it?"""
+    with around.database.read() as connection:
+        done = [row for row in erasures.every(connection) if (row.account, row.kind) == (account, "erasure")]
+    # They are sorted by time: whoever has the newest one's receipt did it.
+    elsewhere = bool(done) and not (around.data_dir / RECEIPTS / f"{done[0].id}.json").exists()
+    return elsewhere or next(_spooled(around.data_dir / "spool", account), None) is not None
 
 
 def _check_hold(around: Surroundings, account: str, actor: str) -> None:

@@ -6,12 +6,11 @@ broken by a power cut (`repair`).
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -41,13 +40,9 @@ class Folder:
         """The folder."""
         return str(self._path)
 
-    @contextmanager
-    def appending(self) -> Iterator[None]:
+    def appending(self) -> AbstractContextManager[None]:
         """Hold the lock that all writers of this machine share."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._path.with_suffix(".lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        return durable.turn(self._path.with_suffix(".lock"))
 
     def rewriting(self) -> AbstractContextManager[None]:
         """The same lock: one writer is one writer."""

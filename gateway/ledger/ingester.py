@@ -123,8 +123,8 @@ class _Stream:
             self.unsynced.add(path)
             begin = self.offset
             for frame in scan_segment(path, begin):
-                for ended in self._take(frame, path):
-                    batch.add(ended, self, path)
+                for ended, its_path in self._take(frame, path):
+                    batch.add(ended, self, its_path)
                     made = True
                 self.offset = frame.end
                 frames -= 1
@@ -183,7 +183,7 @@ class _Stream:
             spent.append((self, path))
         return spent
 
-    def _take(self, frame: Sealed, path: Path) -> list[Sealed]:
+    def _take(self, frame: Sealed, path: Path) -> list[tuple[Sealed, Path]]:
         if frame.kind is Kind.DAMAGED:
             self.report(path, frame.begin, frame.end - frame.begin)
             return []
@@ -193,7 +193,7 @@ class _Stream:
             return []
         if frame.kind is Kind.FINAL:
             self.under_way.pop(frame.number, None)
-            ended = [frame]
+            ended = [(frame, path)]
         else:
             ended = self._interrupted() if self._opens(frame, path) else []
         return ended if frame.frame > self.committed else []
@@ -205,10 +205,10 @@ class _Stream:
             self.report(path, head.begin, head.end - head.begin)
             return False
 
-    def _interrupted(self) -> list[Sealed]:
+    def _interrupted(self) -> list[tuple[Sealed, Path]]:
         # A new writer holds the slot, so the one that began these requests is gone.
         ended, self.under_way = self.under_way, {}
-        return [_as_interrupted(frame) for frame, _path in ended.values()]
+        return [(_as_interrupted(frame), path) for frame, path in ended.values()]
 
     def _report_tail(self, path: Path) -> None:
         tail = path.stat().st_size - self.offset
@@ -401,8 +401,15 @@ class Ingester:
         self._commits_until_tidy -= 1
         if self._commits_until_tidy <= 0:
             self._commits_until_tidy = SMALL_FILES
-            self._lake.tidy()
+            self._tidy()
         return len(table)
+
+    def _tidy(self) -> None:
+        try:
+            self._lake.tidy()
+        except (OSError, DeltaError, pa.ArrowException, LedgerError) as error:
+            # The rows are in the lake; merging files is of no use to them, and is tried again some commits later.
+            logger.warning("small files stay as they are for now: %s", error)
 
 
 def _delete(spent: list[tuple[_Stream, Path]]) -> None:

@@ -405,6 +405,13 @@ class Lake:
             return None
 
     def _open(self) -> DeltaTable:
+        for _attempt in range(_READ_ATTEMPTS - 1):
+            try:
+                return DeltaTable(self.storage.uri, storage_options=self.storage.options)
+            except TableNotFoundError:
+                raise
+            except DeltaError:  # The log was begun anew between its listing and its reading.
+                continue
         return DeltaTable(self.storage.uri, storage_options=self.storage.options)
 
     def _dataset(self) -> tuple[ds.Dataset, int]:

@@ -136,12 +136,21 @@ def test_the_control_plane_s_address_is_kept_and_not_shown(tmp_path: Path) -> No
 
 
 def test_a_lakes_address_is_checked_and_not_quoted(tmp_path: Path) -> None:
-    """Somebody may have written a key into it; a bucket alone will do, and the environment may name it."""
-    for text in ("s3://AKIA:hush@bucket/x", "bucket/x", "s3://bucket/x?key=hush", "gs://bucket/hush"):
+    """Somebody may have written a key into it; the environment may name it.
+
+    A bucket alone is none: an erasure deletes the old versions of all that lies below the prefix.
+    """
+    for text in (
+        "s3://AKIA:hush@bucket/x",
+        "bucket/x",
+        "s3://bucket/x?key=hush",
+        "gs://bucket/hush",
+        "s3://hush-bucket/",
+    ):
         with pytest.raises(SettingsError, match=r"lake: is no address: write s3://BUCKET/PREFIX") as caught:
             load(tmp_path, f'lake = "{text}"\n{DEFAULT_TEXT}')
         assert "hush" not in str(caught.value)
-    assert load(tmp_path, DEFAULT_TEXT, SPIRITSAFE_LAKE="s3://bucket").lake == "s3://bucket"
+    assert load(tmp_path, DEFAULT_TEXT, SPIRITSAFE_LAKE="s3://bucket/house").lake == "s3://bucket/house"
 
 
 def test_a_buckets_keys_are_named_and_stand_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,6 @@ def assert_ledger_is_whole(house: RealHouse) -> int:
 
 def test_killed_worker_comes_back_and_the_other_goes_on(house: RealHouse) -> None:
     """A worker's death resets its own connections only; it is replaced, and the ledger stays whole."""
-    before = assert_ledger_is_whole(house)
     with under_traffic(house) as traffic:
         victim = house.pid_of("gateway.app", "w0")
         os.kill(victim, signal.SIGKILL)
@@ -81,7 +80,7 @@ def test_killed_worker_comes_back_and_the_other_goes_on(house: RealHouse) -> Non
         wait_for(lambda: traffic.outcomes["ok"] >= answered + 5, 60, "the other worker did not go on")
         wait_for(lambda: _replaced(house, victim), 60, "the worker was not restarted")
     assert set(traffic.outcomes) <= {"ok", "connection"}, traffic.outcomes
-    assert assert_ledger_is_whole(house) >= before
+    assert_ledger_is_whole(house)
 
 
 def test_killed_vllm_gives_proper_errors_then_recovers(house: RealHouse) -> None:
@@ -97,7 +96,13 @@ def test_killed_vllm_gives_proper_errors_then_recovers(house: RealHouse) -> None
 
 def test_killed_parent_takes_its_children_and_leaves_nothing_to_clean(house: RealHouse) -> None:
     """`kill -9` of `up` ends every child; a new start on the same folder works, and the interrupted are shown."""
-    with under_traffic(house):
+    before = assert_ledger_is_whole(house)
+    with under_traffic(house), house.client(max_retries=0) as client:
+        # A long one, which is certainly open: the short ones may all be between two.
+        stream = client.chat.completions.create(
+            model="teacher", messages=[{"role": "user", "content": "Count to a thousand."}], max_tokens=512, stream=True
+        )
+        next(iter(stream))
         children = house.children()
         assert len(children) >= 5
         house.stop(signal.SIGKILL)
@@ -107,7 +112,7 @@ def test_killed_parent_takes_its_children_and_leaves_nothing_to_clean(house: Rea
     assert house.client().chat.completions.create(
         model="teacher", messages=[{"role": "user", "content": "Hello."}], max_tokens=4
     )
-    wait_for(lambda: assert_ledger_is_whole(house) >= 1, 30, "the requests that were open are not shown as interrupted")
+    wait_for(lambda: assert_ledger_is_whole(house) > before, 120, "the request that was open is not interrupted")
 
 
 def _replaced(house: RealHouse, victim: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import io
 import json
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -24,7 +26,7 @@ from gateway.ledger import accounts, erasing, maintenance, retention, rewriting
 from gateway.ledger import lake as lakes
 from gateway.ledger.database import Database
 from gateway.ledger.erasing import Surroundings
-from gateway.ledger.errors import LakeUnreachable, LedgerError
+from gateway.ledger.errors import LakeUnreachable, LedgerError, NotFound
 from gateway.ledger.identifiers import now, to_rfc3339
 from gateway.ledger.ingester import Ingester
 from gateway.ledger.lake import Lake
@@ -440,6 +442,24 @@ def test_an_erasure_leaves_nothing_in_any_version_of_any_object(
     assert set(_ids(settings)) == {"o", "p", *written}
     assert all(report.is_sound for report in (*verify(settings), *verify(other)))
     assert rehash(settings).is_sound
+
+
+def test_each_machine_erases_what_its_own_spool_has(house: Callable[..., Settings], database: Database) -> None:
+    """The account and its rows are gone when the second begins; it finishes all the same, and a third time is none."""
+    one, two = house("one"), house("two")
+    with database.write() as connection:
+        accounts.create(connection, accounts.new("app"), "tester")
+    Lake.of(one).append(to_table([record("a")]))
+    _spool(two, ["b"], messages=[{"role": "user", "content": TOLD}])
+    for settings in (one, two):
+        bring_in = Mock(side_effect=functools.partial(_ingest, settings))
+        around = Surroundings(settings, database, bring_in, quiet_s=0.0, patience_s=0.0)
+        assert erasing.erase(around, "app", "mara").receipt is not None
+        with pytest.raises(NotFound):
+            erasing.erase(around, "app", "mara")
+    assert _ids(one) == Counter()
+    held = [path for path in two.data_dir.rglob("*") if path.is_file() and TOLD.encode() in path.read_bytes()]
+    assert held == []
 
 
 def _holding(store: s3.Store) -> set[str]:

@@ -7,6 +7,7 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pyarrow.compute as pc
 import pytest
@@ -56,6 +57,18 @@ def test_the_record_keeps_its_fields_and_gains_a_fingerprint(settings: Settings)
     assert found == written
     assert (len(fingerprint["minhash"]), len(fingerprint["embedding"])) == (64, 128)
     assert fingerprint["skeleton"]
+    writer.close()
+
+
+def test_files_that_can_not_be_merged_are_no_failed_commit(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows are in the lake and count as such; merging is tried again some commits later."""
+    monkeypatch.setattr(Lake, "tidy", Mock(side_effect=OSError("no merging now")))
+    writer, ingester = _writer(settings), Ingester(settings, dict)
+    ingester._commits_until_tidy = 1
+    writer.final(record("a"))
+    assert ingester.run_once() == 1
+    assert ingester.rows == 1
+    assert _ids(settings) == ["a"]
     writer.close()
 
 
