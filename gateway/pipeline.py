@@ -27,6 +27,7 @@ from gateway.errors import (
     counted_as,
 )
 from gateway.fleet.connection import UpstreamClient
+from gateway.ledger.identifiers import now
 from gateway.metrics import GatewayMetrics
 from gateway.protocol.call import Call
 from gateway.protocol.exchange import Exchange
@@ -110,7 +111,7 @@ class Pipeline:
         if plan is not None:
             request = exchange.request = await self.admission.reserve(exchange, request, plan)
         if action == "cap" and candidate.role == "teacher":
-            tokens = state.enforcement[exchange.account.name].tokens_per_day or 0
+            tokens = state.enforcement[exchange.account.name].tokens_at(now()) or 0
             request = exchange.request = await self.admission.cap(exchange, request, tokens)
         with call.presence(), self.in_flight.hold(exchange.account.name, call.head.headers):
             queue = self.admission.queue_of(exchange)

@@ -216,7 +216,7 @@ class Catalogue:
             raise ModelNotFound(AUTO)
         # A rollout has its share of what asked for a model, and nothing of what policy diverts.
         students = (
-            self._promoted(None) if diverted else [c for c in self.students if _answers(c) and in_scope(c, models)]
+            self._promoted(None) if diverted else [c for c in self.students if c.share > 0 and in_scope(c, models)]
         )
         others = [
             c for c in self.base.values() if c.role == "teacher" and c is not self.teacher and in_scope(c, models)
@@ -309,11 +309,6 @@ def _protected(student: Student) -> frozenset[tuple[str, str]]:
 def in_scope(candidate: Candidate, models: Models) -> bool:
     """Is the candidate, by its own name or as a version of a student, among the models of a key?"""
     return models is None or any(name in models for name in _names(candidate))
-
-
-def _answers(candidate: Candidate) -> bool:
-    """Is a student promoted, or has its rollout come to a share?"""
-    return candidate.student is not None and share_of(candidate.student) > 0
 
 
 def _state(candidate: Candidate) -> str | None:

@@ -6,6 +6,7 @@ a second; what a collector does not take is dropped and counted, and no request 
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import os
@@ -97,7 +98,7 @@ class Tracer:
                 try:
                     self._send([span for spans in batch for span in spans])
                     failing = False
-                except OSError as error:
+                except (OSError, http.client.HTTPException) as error:  # a collector that speaks something else, too
                     self._dropped.count += len(batch)
                     if not failing:
                         logger.warning("traces are dropped: %s: %s; see tracing.endpoint", self._url, error)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 
 import sqlalchemy as sa
 
+from gateway.ledger import enforcement
 from gateway.ledger.database import Database, open_database
 
 
@@ -26,3 +28,17 @@ def _migrated() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         open_database(f"sqlite:///{folder}/control.sqlite").close()
         return Path(folder, "control.sqlite").read_bytes()
+
+
+def impose(
+    connection: sa.Connection,
+    account: str,
+    action: enforcement.Action,
+    operator: str,
+    note: str,
+    duration: timedelta = enforcement.DEFAULT_DURATION,
+    alert: str | None = None,
+) -> enforcement.Enforcement:
+    """Take a step against one account, at once (`verify`: after its notice)."""
+    step = enforcement.Step(action, duration)
+    return enforcement.take(connection, [account], step, operator, note, alert)[0]

@@ -6,7 +6,7 @@ from fastapi import APIRouter
 
 from gateway.admin.access import Actor, House
 from gateway.admin.schemas import ModelRow, Note
-from gateway.ledger import registry
+from gateway.ledger import registry, rollouts
 from gateway.settings import ModelSettings
 
 router = APIRouter(prefix="/models", tags=["models"])
@@ -29,9 +29,9 @@ def promote_model(reference: str, body: Note, house: House, actor: Actor) -> Mod
 
 @router.post("/{reference}/rollback")
 def roll_back_model(reference: str, body: Note, house: House, actor: Actor) -> ModelRow:
-    """Take a promoted student out of `auto`; it is a candidate again."""
+    """Take a student out of `auto`, promoted or being rolled out; it is a candidate."""
     with house.database.write() as connection:
-        return ModelRow.model_validate(registry.rollback(connection, reference, actor, body.note))
+        return ModelRow.model_validate(rollouts.back(connection, reference, actor, body.note))
 
 
 def _declared(model: ModelSettings) -> ModelRow:

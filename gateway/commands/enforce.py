@@ -84,9 +84,12 @@ def _take(
 
 def _clear(context: Context, names: Sequence[str], actor: str, note: str) -> None:
     with context.database.write() as connection:
-        for name in names:
-            ended = measures.clear(connection, name, actor, note)
-            context.emit_one({"account": name, "action": "clear", "ended": ended})
+        ended = {name: measures.clear(connection, name, actor, note) for name in names}
+    rows = [{"account": name, "action": "clear", "ended": count} for name, count in ended.items()]
+    if len(rows) == 1:
+        context.emit_one(rows[0])
+    else:
+        context.emit(rows)
 
 
 def _undo(context: Context, decision: str, actor: str, note: str) -> None:

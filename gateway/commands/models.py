@@ -65,8 +65,7 @@ def advance(context: Context, reference: str, operator: str, note: str) -> None:
 def rollback(context: Context, reference: str, operator: str, note: str) -> None:
     """Take the student out of `auto`, promoted or being rolled out; it is a candidate and its process goes on."""
     with context.database.write() as connection:
-        under_way = rollouts.stage_of(registry.get(connection, reference)) is not None
-        student = (rollouts.stop if under_way else registry.rollback)(connection, reference, operator, note)
+        student = rollouts.back(connection, reference, operator, note)
     context.emit_one(_student(student))
 
 

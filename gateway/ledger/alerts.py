@@ -46,8 +46,8 @@ class Alert:
 
     `reasons`: list of {feature, value, own_baseline, peer_median, text}. `evidence`: requests_before_alert,
     teacher_tokens_before_alert, requests, teacher_tokens, cost (nano-dollars), examples (list of record ids),
-    daily (list of {day, requests, teacher_tokens}), and of a linked set its id (set), its accounts (members) and links
-    (list of {accounts, channels}).
+    daily (list of {day, requests, teacher_tokens}), and of a linked set its id (set), the other accounts (members) and
+    links (list of {accounts, channels}).
     """
 
     id: str
@@ -69,6 +69,12 @@ class Alert:
         """Its account, and the others of its linked set, which need not all be registered here."""
         members = [member for member in self.evidence.get("members", []) if isinstance(member, str)]
         return list(dict.fromkeys([self.account, *members]))
+
+    @property
+    def leaked_tokens(self) -> float:
+        """New tokens that it names as leaked; 0 where it names none."""
+        leaked = self.evidence.get("leaked_tokens")
+        return leaked if isinstance(leaked, (int, float)) else 0
 
 
 def raise_or_update(
@@ -153,7 +159,10 @@ def appeal(connection: sa.Connection, alert_id: str, operator: str, note: str) -
 
 
 def take_back(connection: sa.Connection, alert_id: str, operator: str, note: str) -> Alert:
-    """Undo the decision about an alert: what it did ends, what it replaced is in force again, and the alert is open."""
+    """Undo the decision about an alert: what it did ends, what it replaced is in force again, and the alert is open.
+
+    What a dismissal ended stays ended.
+    """
     alert = get(connection, alert_id)
     if alert.state == "open":
         raise Forbidden(f"alert {alert_id} is open: there is no decision to take back")
@@ -179,9 +188,7 @@ def _reopen(connection: sa.Connection, alert: Alert, operator: str, note: str, a
 
 
 def _apply_policies(connection: sa.Connection, alert: Alert) -> None:
-    leaked = alert.evidence.get("leaked_tokens")
-    tokens = leaked if isinstance(leaked, (int, float)) else 0
-    policies.apply(connection, alert.id, alert.accounts, alert.severity, alert.score, tokens)
+    policies.apply(connection, alert.id, alert.accounts, alert.severity, alert.score, alert.leaked_tokens)
 
 
 def get(connection: sa.Connection, alert_id: str) -> Alert:
@@ -227,11 +234,14 @@ def forget_member(connection: sa.Connection, account: str) -> None:
 
 def suspected(connection: sa.Connection, names: Sequence[str]) -> set[str]:
     """Return whom the open and confirmed alerts about some accounts name, the others of their sets included."""
-    query = sa.select(table).where(table.c.account.in_(names), table.c.state != "dismissed")
-    return {name for row in connection.execute(query) for name in Alert(**row._mapping).accounts}
+    return _named(connection, table.c.account.in_(names))
 
 
 def barred_accounts(connection: sa.Connection) -> set[str]:
-    """Return the accounts whose rows may not train: those with an open or a confirmed alert."""
-    query = sa.select(table.c.account).where(table.c.state.in_(["open", "confirmed"])).distinct()
-    return set(connection.execute(query).scalars())
+    """Return the accounts whose rows may not train: those that an open or a confirmed alert names, whole sets."""
+    return _named(connection, sa.true())
+
+
+def _named(connection: sa.Connection, chosen: sa.ColumnElement[bool]) -> set[str]:
+    query = sa.select(table).where(chosen, table.c.state != "dismissed")
+    return {name for row in connection.execute(query) for name in Alert(**row._mapping).accounts}

@@ -79,7 +79,8 @@ class Database:
     def write(self) -> Iterator[sa.Connection]:
         """Open a write transaction, which no other meets, committed at the end of the block.
 
-        `InvalidValue` for what PostgreSQL's types can't hold and SQLite's can, such as a NUL in a text.
+        `InvalidValue` for what PostgreSQL's types can't hold and SQLite's can, such as a NUL in a text, and for a
+        number that neither holds.
         """
         try:
             with self._engine.connect().execution_options(**{WRITE: True}) as connection, connection.begin():
@@ -89,6 +90,8 @@ class Database:
                     connection.exec_driver_sql(f"NOTIFY {CHANNEL}")  # delivered by the commit
         except sa.exc.DataError as error:
             raise InvalidValue(f"the database can't hold a value: {error.orig}") from None
+        except OverflowError as error:  # SQLite's driver, of a number beyond 64 bits
+            raise InvalidValue(f"the database can't hold a value: {error}") from None
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from gateway.ledger.declared_uses import DeclaredUse
 from gateway.ledger.identifiers import now
-from gateway.ledger.lake import Lake, millisecond
+from gateway.ledger.lake import Lake, since
 
 DAYS = 7
 
@@ -46,10 +46,10 @@ def _usage(use: DeclaredUse, counted: Counter[tuple[str, date]], today: date) ->
 
 
 def _requests(lake: Lake, names: list[str]) -> Counter[tuple[str, date]]:
-    if not names or not lake.exists():
+    if not names:
         return Counter()
-    since = now().replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=DAYS - 1)
-    chosen = pc.field("account").isin(names) & (pc.field("time") >= millisecond(since))
+    first = now().replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=DAYS - 1)
+    chosen = pc.field("account").isin(names) & since(first)
     rows = lake.read(columns=["account", "time"], filter=chosen)
     days = pc.floor_temporal(rows["time"], unit="day")
     sums = rows.set_column(1, "time", days).group_by(["account", "time"]).aggregate([([], "count_all")])

@@ -95,12 +95,3 @@ def every(connection: sa.Connection) -> dict[str, list[DeclaredUse]]:
     for row in connection.execute(sa.select(table).order_by(table.c.created)):
         found.setdefault(row.account, []).append(DeclaredUse(**row._mapping))
     return found
-
-
-def in_force(connection: sa.Connection) -> dict[str, list[DeclaredUse]]:
-    """Return, by account, the uses that have not ended."""
-    found: dict[str, list[DeclaredUse]] = {}
-    running = sa.or_(table.c.until.is_(None), table.c.until > now())
-    for row in connection.execute(sa.select(table).where(running, table.c.revoked.is_(None))):
-        found.setdefault(row.account, []).append(DeclaredUse(**row._mapping))
-    return found

@@ -103,8 +103,7 @@ def _hit(requests: Requests, policy: Policy, alert: Alert) -> Hit:
 
 
 def _is_met(policy: Policy, alert: Alert) -> bool:
-    leaked = alert.evidence.get("leaked_tokens")
-    return policy.is_met(alert.severity, alert.score, leaked if isinstance(leaked, (int, float)) else 0)
+    return policy.is_met(alert.severity, alert.score, alert.leaked_tokens)
 
 
 def _played(requests: Requests, step: Step, house: House, names: Sequence[str]) -> DryRun:

@@ -46,6 +46,7 @@ table = sa.Table(
     sa.Column("begins", UtcTime),
     sa.Column("meanwhile", sa.String),
     sa.Column("tokens_per_day", sa.BigInteger),
+    sa.Column("meanwhile_tokens", sa.BigInteger),
     sa.Column("policy", sa.String),
     sa.Column("cleared_by", sa.String),
 )
@@ -72,6 +73,7 @@ class Step:
             raise InvalidValue("a cap needs a number of teacher tokens a day: give --tokens-per-day (tokens_per_day)")
         if self.action != "cap" and self.tokens_per_day is not None:
             raise InvalidValue(f"{self.action} caps nothing: leave tokens_per_day out, or choose cap")
+        check_spread(self.spread)
 
     def begins(self, moment: datetime) -> datetime:
         """Return when it begins if it is decided at a moment."""
@@ -79,14 +81,15 @@ class Step:
         start = moment + (notice if self.after is None else self.after)
         if not self.spread:
             return start
-        late = start.timestamp() + _random.uniform(0.0, self.spread.total_seconds())
         width = BOUNDARY.total_seconds()
-        return datetime.fromtimestamp(-(-late // width) * width, UTC)
+        first, last = -(-start.timestamp() // width), (start + self.spread).timestamp() // width
+        return datetime.fromtimestamp(_random.randint(int(first), int(last)) * width, UTC)
 
 
 @dataclass(frozen=True)
 class Enforcement:
-    """One account's part of a decision; `meanwhile` is the action until it `begins` (None: at once).
+    """One account's part of a decision; `meanwhile` is the action until it `begins` (None: at once), a cap of
+    `meanwhile_tokens` where it is one.
 
     `policy` names what took it without a person. `cleared_by` is the decision that replaced it. `decision` is the id
     that all rows of one decision share.
@@ -105,6 +108,7 @@ class Enforcement:
     begins: datetime | None = None
     meanwhile: Action | None = None
     tokens_per_day: int | None = None
+    meanwhile_tokens: int | None = None
     policy: str | None = None
     cleared_by: str | None = None
 
@@ -112,7 +116,14 @@ class Enforcement:
         """Return what it does at a moment; None before it begins, where nothing was in force, and after its end."""
         if moment >= self.until:
             return None
-        return self.action if self.begins is None or moment >= self.begins else self.meanwhile
+        return self.action if self._has_begun(moment) else self.meanwhile
+
+    def tokens_at(self, moment: datetime) -> int | None:
+        """Return what a cap leaves of the teacher's tokens of the day, at a moment."""
+        return self.tokens_per_day if self._has_begun(moment) else self.meanwhile_tokens
+
+    def _has_begun(self, moment: datetime) -> bool:
+        return self.begins is None or moment >= self.begins
 
     @property
     def decision_id(self) -> str:
@@ -179,17 +190,10 @@ def take(
     return rows
 
 
-def impose(
-    connection: sa.Connection,
-    account: str,
-    action: Action,
-    operator: str,
-    note: str,
-    duration: timedelta = DEFAULT_DURATION,
-    alert: str | None = None,
-) -> Enforcement:
-    """Take a step against one account, at once (`verify`: after its notice)."""
-    return take(connection, [account], Step(action, duration), operator, note, alert)[0]
+def check_spread(spread: timedelta) -> None:
+    """Raise `InvalidValue` for one that no quarter of an hour need lie in."""
+    if timedelta() < spread < BOUNDARY:
+        raise InvalidValue("a spread is a quarter of an hour at least: choose 15m or more, or none")
 
 
 def check_automatic(action: Action) -> None:
@@ -289,8 +293,8 @@ def _with_meanwhile(row: Enforcement, before: Enforcement | None, moment: dateti
     going_on = before.at(moment) if before is not None else None
     if row.action == "verify" and going_on in (None, "watch"):
         going_on = "strip"
-    tokens = before.tokens_per_day if before is not None and going_on == "cap" else None
-    return replace(row, meanwhile=going_on, tokens_per_day=row.tokens_per_day or tokens)
+    tokens = before.tokens_at(moment) if before is not None and going_on == "cap" else None
+    return replace(row, meanwhile=going_on, meanwhile_tokens=tokens)
 
 
 def _replace(connection: sa.Connection, before: Enforcement | None, moment: datetime, decision: str) -> None:

@@ -19,8 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from gateway.ledger import lake as lakes
 from gateway.ledger.enforcement import ACTIONS, Step
-from gateway.ledger.lake import Lake, millisecond
+from gateway.ledger.lake import Lake
 
 Integers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -123,10 +124,8 @@ class House:
 
 def read(lake: Lake, names: Collection[str], since: datetime) -> Requests:
     """Return the answered requests of accounts since a moment."""
-    chosen = pc.field("account").isin(pa.array(sorted(names), pa.string())) & (pc.field("time") >= millisecond(since))
+    chosen = pc.field("account").isin(pa.array(sorted(names), pa.string())) & lakes.since(since)
     chosen &= pc.field("status").isin(_ANSWERED) & (pc.field("origin") != "synthetic")
-    # Nothing is ingested before it was asked, give or take a clock: older partitions need not be opened.
-    chosen &= pc.field("day") >= (since.date() - timedelta(days=1)).isoformat()
     return _requests(lake.read(columns=_COLUMNS, filter=chosen).sort_by("time"))
 
 

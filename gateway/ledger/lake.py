@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -499,6 +499,13 @@ def _unpack(column: pa.BinaryArray) -> pa.ListArray:
 
 def _vacuum(table: DeltaTable) -> None:
     table.vacuum(retention_hours=1, enforce_retention_duration=False, dry_run=False)
+
+
+def since(moment: datetime) -> pc.Expression:
+    """Return the filter for what was asked since a moment; days of ingestion before it need not be opened."""
+    # Nothing is ingested before it was asked, give or take a clock.
+    day = (moment.astimezone(UTC).date() - timedelta(days=1)).isoformat()
+    return (pc.field("time") >= millisecond(moment)) & (pc.field("day") >= day)
 
 
 def millisecond(moment: datetime) -> pa.Scalar:

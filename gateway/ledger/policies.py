@@ -179,8 +179,8 @@ def _is_milder(measure: Enforcement, policy: Policy) -> bool:
 def _check(
     name: str, note: str, severity: str, score: float | None, leaked_tokens: int | None, spread: timedelta
 ) -> None:
-    if not name or len(name) > 64 or any(character.isspace() for character in name):
-        raise InvalidValue(f"{name!r} can't be a policy's name: use 1 to 64 characters without spaces")
+    if not name or len(name) > 64 or any(character.isspace() or character == "/" for character in name):
+        raise InvalidValue(f"{name!r} can't be a policy's name: use 1 to 64 characters without spaces and slashes")
     if not note.strip():
         raise InvalidValue("a policy needs a note: say in a sentence what it is for, it is what an audit will read")
     if severity not in SEVERITIES:
@@ -189,6 +189,7 @@ def _check(
         raise InvalidValue(f"score is {score}: it must be between 0 and 1")
     if leaked_tokens is not None and leaked_tokens < 1:
         raise InvalidValue(f"leaked_tokens is {leaked_tokens}: it must be at least 1")
+    enforcement.check_spread(spread)
     if spread > MOST_SPREAD:
         raise InvalidValue("a policy's step begins within 7 days at most: choose a shorter spread")
 

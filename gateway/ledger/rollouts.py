@@ -55,6 +55,12 @@ def stop(connection: sa.Connection, reference: str, actor: str, reason: str) -> 
     return _move(connection, student, actor, reason, {"stage": None, "stopped": reason, "time": to_rfc3339(now())})
 
 
+def back(connection: sa.Connection, reference: str, operator: str, note: str = "") -> Student:
+    """Take a student out of `auto`, promoted or being rolled out; it is a candidate and its process goes on."""
+    under_way = stage_of(registry.get(connection, reference)) is not None
+    return (stop if under_way else registry.rollback)(connection, reference, operator, note)
+
+
 def record_look(connection: sa.Connection, reference: str, look: dict[str, Any]) -> Student:
     """Keep what the live pairs of the stage said last: outcome, pairs, agreement and bounds; a look is spent."""
     student = registry.get(connection, reference)

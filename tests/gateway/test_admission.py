@@ -20,6 +20,7 @@ import pytest
 from gateway.admission import duration
 from gateway.ledger import enforcement, keys, limits
 from gateway.settings import LimitsSettings
+from tests.control_plane import impose
 from tests.fakes import FakeVllm, Hang, Wait, chat_answer, error_response, stream_head
 from tests.gateway.conftest import RunningGateway, eventually, running_gateway, settings_for
 
@@ -71,7 +72,7 @@ def test_a_cleared_suspension_ends_at_once(house: RunningGateway) -> None:
     """Clearing lets the account in again within a second."""
     key = house.key("cleared")
     with house.database.write() as connection:
-        enforcement.impose(connection, "cleared", "suspend", "olga", "x", timedelta(days=1))
+        impose(connection, "cleared", "suspend", "olga", "x", timedelta(days=1))
     eventually(lambda: post(house, key).status_code == 403, 1.0)
     with house.database.write() as connection:
         enforcement.clear(connection, "cleared", "olga", "a mistake")

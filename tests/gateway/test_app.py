@@ -20,10 +20,11 @@ import openai
 import pytest
 
 from gateway import reload
-from gateway.ledger import accounts, drains, enforcement, keys, metric_files, registry
+from gateway.ledger import accounts, drains, keys, metric_files, registry
 from gateway.ledger.database import Database
 from gateway.ledger.distance import Distance
 from tests.conftest import ROOT
+from tests.control_plane import impose
 from tests.fakes import FakeVllm, Received, Script, Wait, chat_answer, chat_stream, fake_vllm
 from tests.gateway.commands.cli import Cli
 from tests.gateway.conftest import RunningGateway, eventually, running_gateway, settings_for
@@ -117,7 +118,7 @@ def test_a_diverted_account_gets_the_student(house: RunningGateway, fruit: regis
     key, other = house.key("suspect"), house.key()
     with house.database.write() as connection:
         registry.promote(connection, fruit.reference, "paula")
-        enforcement.impose(connection, "suspect", "divert", "paula", "harvests")
+        impose(connection, "suspect", "divert", "paula", "harvests")
     house.synchronise()
     far = [{"role": "user", "content": FAR}]
     assert route(ask(house, key, messages=far)) == ("fruit@1", "policy")

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from dashboards.console import gate_report, house
 from dashboards.console.traffic import Cell, Usage, grouped, total
 from dashboards.console.visit import Reader, Text, Visit, Writer, go
-from gateway.ledger import audit, registry, snapshots
+from gateway.ledger import audit, registry, rollouts, snapshots
 from gateway.ledger.distance import Distance
 from gateway.ledger.errors import Forbidden, InvalidValue, LedgerError, NotFound
 from gateway.ledger.identifiers import now
@@ -64,8 +64,8 @@ def show_one(visit: Reader, reference: str, done: str = "") -> Response:
 
 @router.post("/models/{reference}/{action}")
 def change(visit: Writer, reference: str, action: str, note: Text = "") -> Response:
-    """Promote a candidate or roll a promoted student back, by this operator, with a note."""
-    steps = {"promote": registry.promote, "rollback": registry.rollback}
+    """Promote a candidate, or roll back what is promoted or being rolled out, by this operator, with a note."""
+    steps = {"promote": registry.promote, "rollback": rollouts.back}
     if action not in steps:
         raise NotFound(f"{action!r} is nothing that can be done to a student: promote or rollback")
     try:
@@ -91,6 +91,7 @@ def _student_page(visit: Visit, reference: str, *, problem: str = "", done: str 
         "model.html",
         status,
         student=student,
+        stage=rollouts.stage_of(student),
         gate=gate_report.read(student.gate),
         training=_training(student),
         threshold=_threshold(student),

@@ -79,4 +79,5 @@ def test_declared_uses_end(database: Database) -> None:
         declared_uses.declare(connection, "app", "always", "tester", 7, None)
     with database.read() as connection:
         assert [use.use for use in declared_uses.of_account(connection, "app")] == ["past", "future", "always"]
-        assert {use.use for use in declared_uses.in_force(connection)["app"]} == {"future", "always"}
+        held = {use.use for use in declared_uses.every(connection)["app"] if use.holds(now())}
+        assert held == {"future", "always"}

@@ -16,6 +16,7 @@ from gateway.ledger.database import Database, Json, UtcTime, open_database
 from gateway.ledger.errors import AlreadyExists, InvalidValue, Unreachable
 from gateway.settings import Settings
 from tests.conftest import ROOT
+from tests.control_plane import impose
 
 
 def test_opening_again_keeps_what_is_there(settings: Settings, database: Database) -> None:
@@ -154,10 +155,10 @@ def test_a_value_that_the_database_can_not_hold_is_refused(database: Database) -
     note = "before\0after"
     if database.is_postgresql:
         with pytest.raises(InvalidValue, match="can't hold a value"), database.write() as connection:
-            enforcement.impose(connection, "app", "suspend", "mara", note)
+            impose(connection, "app", "suspend", "mara", note)
     else:
         with database.write() as connection:
-            enforcement.impose(connection, "app", "suspend", "mara", note)
+            impose(connection, "app", "suspend", "mara", note)
     with database.read() as connection:
         notes = [measure.note for measure in enforcement.in_force(connection).values()]
     assert notes == ([] if database.is_postgresql else [note])

@@ -26,6 +26,7 @@ from gateway.ledger.database import Database
 from gateway.ledger.errors import AlreadyExists, Forbidden, InvalidValue, NotFound
 from gateway.ledger.identifiers import now, to_rfc3339
 from tests.conftest import REAL_HASHER
+from tests.control_plane import impose
 from tests.gateway.ledger.test_registry import student
 
 DIGEST = "0123456789abcdef" * 4
@@ -126,18 +127,18 @@ def test_open_and_confirmed_alerts_bar_training(connection: sa.Connection) -> No
 
 def test_measures_replace_each_other_and_end(connection: sa.Connection) -> None:
     """One measure at a time; it ends by itself or by a person, and its history stays."""
-    enforcement.impose(connection, "app", "suspend", "ann", "first")
-    second = enforcement.impose(connection, "app", "suspend", "ann", "second", timedelta(seconds=0.3))
+    impose(connection, "app", "suspend", "ann", "first")
+    second = impose(connection, "app", "suspend", "ann", "second", timedelta(seconds=0.3))
     assert enforcement.in_force(connection) == {"app": second}
     time.sleep(max(0.0, (second.until - now()).total_seconds()) + 0.01)
     assert enforcement.in_force(connection) == {}
     assert enforcement.clear(connection, "app", "ann", "nothing to clear") == 0
-    enforcement.impose(connection, "app", "suspend", "ann", "third")
+    impose(connection, "app", "suspend", "ann", "third")
     assert enforcement.clear(connection, "app", "bob", "settled") == 1
     assert enforcement.in_force(connection) == {}
     assert [row.note for row in enforcement.history(connection, "app")] == ["third", "second", "first"]
     with pytest.raises(NotFound):
-        enforcement.impose(connection, "nobody", "suspend", "ann", "x")
+        impose(connection, "nobody", "suspend", "ann", "x")
     with pytest.raises(NotFound):
         enforcement.clear(connection, "nobody", "ann", "x")
 
@@ -219,7 +220,7 @@ def test_the_control_state_is_what_requests_need(database: Database) -> None:
         kept, _text = keys.create(connection, secret, "app", "tester")
         ended, _text = keys.create(connection, secret, "app", "tester")
         keys.revoke(connection, ended.id, "tester")
-        measure = enforcement.impose(connection, "app", "suspend", "ann", "x")
+        measure = impose(connection, "app", "suspend", "ann", "x")
         for name, state in (
             ("a", "trained"),
             ("b", "candidate"),

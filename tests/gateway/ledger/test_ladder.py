@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import sqlalchemy as sa
 
 from gateway.ledger import accounts, alerts, appeals, audit, control, declared_uses, enforcement
 from gateway.ledger.database import Database
-from gateway.ledger.enforcement import ACTIONS, BOUNDARY, VERIFY_NOTICE, Action, Step
+from gateway.ledger.enforcement import ACTIONS, BOUNDARY, VERIFY_NOTICE, Action, Step, take
 from gateway.ledger.errors import Forbidden, InvalidValue, NotFound
 from gateway.ledger.identifiers import now
+from tests.control_plane import impose
 
 SET = ["a", "b", "c"]
 
@@ -32,7 +33,7 @@ def in_force(connection: sa.Connection) -> dict[str, Action | None]:
 
 def test_a_decision_hits_every_account_and_is_undone_as_one(connection: sa.Connection) -> None:
     """One id, one moment, one end; undoing it brings back what each account was under, to its own end."""
-    strip = enforcement.impose(connection, "b", "strip", "ann", "earlier", timedelta(days=2))
+    strip = impose(connection, "b", "strip", "ann", "earlier", timedelta(days=2))
     rows = enforcement.take(connection, SET, Step("suspend"), "ann", "one behind all")
     assert len({(row.decision_id, row.created, row.until) for row in rows}) == 1
     assert in_force(connection) == dict.fromkeys(SET, "suspend")
@@ -47,9 +48,9 @@ def test_a_decision_hits_every_account_and_is_undone_as_one(connection: sa.Conne
 
 def test_undoing_leaves_alone_what_was_decided_since(connection: sa.Connection) -> None:
     """A later decision on one of them stands, and what came before it does not come back beside it."""
-    enforcement.impose(connection, "a", "watch", "ann", "first")
+    impose(connection, "a", "watch", "ann", "first")
     second = enforcement.take(connection, SET, Step("suspend"), "ann", "second")
-    third = enforcement.impose(connection, "a", "strip", "ann", "third")
+    third = impose(connection, "a", "strip", "ann", "third")
     enforcement.undo(connection, second[0].decision_id, "bob", "milder")
     assert enforcement.in_force(connection) == {"a": third}
     enforcement.undo(connection, third.decision_id, "bob", "neither")
@@ -88,7 +89,7 @@ def test_every_account_of_a_decision_is_audited(connection: sa.Connection) -> No
 
 def test_a_later_beginning_lets_what_is_in_force_go_on(connection: sa.Connection) -> None:
     """Until the moment the earlier step holds; nothing is in force where nothing was."""
-    enforcement.impose(connection, "a", "strip", "ann", "first")
+    impose(connection, "a", "strip", "ann", "first")
     step = Step("suspend", timedelta(hours=1), after=timedelta(hours=2))
     first, second = enforcement.take(connection, ["a", "b"], step, "ann", "second")
     assert in_force(connection) == {"a": "strip", "b": None}
@@ -104,7 +105,7 @@ def test_a_verification_is_announced_a_day_ahead(connection: sa.Connection) -> N
     rows = enforcement.take(connection, ["a", "b"], Step("verify"), "ann", "what is it?")
     assert in_force(connection) == {"a": "strip", "b": "cap"}
     assert {row.begins and row.begins - row.created for row in rows} == {VERIFY_NOTICE}
-    assert rows[1].tokens_per_day == 70
+    assert rows[1].tokens_at(now()) == 70
     assert {row.at(now() + VERIFY_NOTICE) for row in rows} == {"verify"}
 
 
@@ -199,14 +200,14 @@ def test_an_appeal_goes_to_the_open_alert(connection: sa.Connection) -> None:
 
 def test_a_declared_use_answers_a_verification_and_can_be_revoked(connection: sa.Connection) -> None:
     """Granted by somebody, audited; revoked once; only a verification ends by it."""
-    enforcement.impose(connection, "a", "verify", "ann", "what is it?")
-    enforcement.impose(connection, "b", "strip", "ann", "x")
+    impose(connection, "a", "verify", "ann", "what is it?")
+    impose(connection, "b", "strip", "ann", "x")
     soon = now() + timedelta(days=1)
     uses = [declared_uses.declare(connection, name, "evaluation", "olga", 500, soon) for name in ("a", "b")]
     assert in_force(connection) == {"b": "strip"}
-    assert (uses[0].granted_by, list(declared_uses.in_force(connection))) == ("olga", ["a", "b"])
+    assert (uses[0].granted_by, _declared(connection)) == ("olga", {"a", "b"})
     declared_uses.revoke(connection, uses[0].id, "olga", "it ended")
-    assert list(declared_uses.in_force(connection)) == ["b"]
+    assert _declared(connection) == {"b"}
     assert audit.recent(connection, subject="a")[0].reason == "it ended"
     with pytest.raises(Forbidden, match="ended already"):
         declared_uses.revoke(connection, uses[0].id, "olga", "again")
@@ -215,3 +216,50 @@ def test_a_declared_use_answers_a_verification_and_can_be_revoked(connection: sa
     for use, cap in ((" ", 5), ("x", 0)):
         with pytest.raises(InvalidValue):
             declared_uses.declare(connection, "a", use, "olga", cap, soon)
+
+
+def _declared(connection: sa.Connection) -> set[str]:
+    uses = declared_uses.every(connection)
+    return {name for name, found in uses.items() if any(use.holds(now()) for use in found)}
+
+
+def test_a_cap_that_comes_later_leaves_the_present_one_as_it_is(connection: sa.Connection) -> None:
+    """Until it begins, admission reads the number of the cap that goes on."""
+    take(connection, ["a"], Step("cap", tokens_per_day=1_000), "ann", "first")
+    later = Step("cap", tokens_per_day=500_000, after=timedelta(days=2))
+    (row,) = take(connection, ["a"], later, "ann", "more from Wednesday on")
+    assert row.begins is not None
+    assert (row.at(now()), row.tokens_at(now())) == ("cap", 1_000)
+    assert row.tokens_at(row.begins) == 500_000
+
+
+@pytest.mark.parametrize("minutes", [15, 16, 60, 360])
+def test_a_spread_beginning_lies_within_its_spread(minutes: int) -> None:
+    """On a quarter of an hour, and no later than was said."""
+    step = Step("strip", spread=timedelta(minutes=minutes))
+    for second in range(0, 900, 37):
+        moment = datetime(2026, 11, 2, 9, 0, tzinfo=UTC) + timedelta(seconds=second)
+        begins = step.begins(moment)
+        assert moment <= begins <= moment + step.spread
+        assert begins.timestamp() % 900 == 0
+    with pytest.raises(InvalidValue, match="quarter of an hour at least"):
+        Step("strip", spread=timedelta(minutes=14)).check()
+
+
+def test_a_number_beyond_the_database_is_refused_by_name(database: Database) -> None:
+    """Neither a traceback nor a 500: an invalid value."""
+    with database.write() as connection:
+        accounts.create(connection, accounts.new("c"), "tester")
+    with pytest.raises(InvalidValue, match="can't hold a value"), database.write() as connection:
+        take(connection, ["c"], Step("cap", tokens_per_day=10**30), "ann", "x")
+
+
+def test_the_other_members_of_a_set_train_nobody(connection: sa.Connection) -> None:
+    """An open or confirmed alert about a linked set bars the rows of all its accounts, a dismissal none."""
+    alert, _ = alerts.raise_or_update(connection, "a", "high", 0.9, [], {"set": "s", "members": ["b"]})
+    assert alerts.barred_accounts(connection) == {"a", "b"}
+    alerts.decide(connection, alert.id, "watch", "ann", "looked at it")
+    assert alerts.barred_accounts(connection) == {"a", "b"}
+    other, _ = alerts.raise_or_update(connection, "b", "high", 0.9, [], {})
+    alerts.decide(connection, other.id, "dismiss", "ann", "a mistake of ours")
+    assert alerts.barred_accounts(connection) == {"a", "b"}

@@ -13,6 +13,7 @@ from gateway.ledger import accounts, alerts, audit, enforcement, policies
 from gateway.ledger.database import Database
 from gateway.ledger.enforcement import ACTIONS, AUTOMATIC, Action
 from gateway.ledger.errors import AlreadyExists, Forbidden, InvalidValue, NotFound
+from tests.control_plane import impose
 
 EVIDENCE = {"requests": 3, "leaked_tokens": 5000}
 
@@ -116,7 +117,7 @@ def test_what_a_person_decides_stands(connection: sa.Connection) -> None:
     enforcement.clear(connection, "a", "bob", "let it be")
     opened(connection)
     assert enforcement.in_force(connection) == {}
-    enforcement.impose(connection, "b", "suspend", "bob", "harvest")
+    impose(connection, "b", "suspend", "bob", "harvest")
     alerts.raise_or_update(connection, "b", "high", 1.0, [], EVIDENCE)
     assert enforcement.in_force(connection)["b"].action == "suspend"
 

@@ -15,6 +15,7 @@ def upgrade() -> None:
     op.add_column("enforcement", sa.Column("begins", sa.BigInteger))
     op.add_column("enforcement", sa.Column("meanwhile", sa.String))
     op.add_column("enforcement", sa.Column("tokens_per_day", sa.BigInteger))
+    op.add_column("enforcement", sa.Column("meanwhile_tokens", sa.BigInteger))
     op.add_column("enforcement", sa.Column("policy", sa.String))
     op.add_column("enforcement", sa.Column("cleared_by", sa.String))
     op.create_index("ix_enforcement_decision", "enforcement", ["decision"])
