@@ -95,8 +95,8 @@ def telephone(value: str) -> int:
     return len(value) if 7 <= len(_digits(number)) <= 15 and not is_date else 0
 
 
-def high_entropy(value: str) -> int:
-    """What follows `password=` and the like, where it looks generated rather than like a word or a placeholder."""
+def no_placeholder(value: str) -> int:
+    """What follows `password=` and the like: six characters or more, and no placeholder."""
     return len(value) if len(value) >= 6 and not value.startswith(("[", "<", "{", "$")) else 0
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from distiller.fixed_rules import rule_of
 from distiller.proportions import wilson
 from distiller.rows import Row
 from distiller.selection import COLUMNS, to_row
+from distiller.slices import slices_of, staying
 from gateway.ledger import registry, rollouts
 from gateway.ledger.database import Database
 from gateway.ledger.distance import Distance
@@ -74,9 +76,10 @@ def look(watch: Watch, reference: str) -> Look:
     if stage is None:
         raise Forbidden(f"no rollout of {student.reference} is under way: `spiritsafe models advance` begins one")
     notes = watch.settings.data_dir / "rollouts" / f"{student.reference}.jsonl"
-    known = [entry for entry in _read(notes) if entry["stage"] == stage and entry["since"] == _since(student)]
-    fresh = _unseen(watch, student, {entry["id"] for entry in known})
-    pairs = [*known, *_compare(watch, student, fresh, notes)]
+    noted = (entry for entry in _read(notes) if entry["stage"] == stage and entry["since"] == _since(student))
+    known = {entry["id"]: entry for entry in noted}  # two may have watched at once
+    fresh = _unseen(watch, student, set(known))
+    pairs = [*known.values(), *_compare(watch, student, fresh, notes)]
     taken = _decide(student, stage, [entry["agreed"] for entry in pairs], new=len(fresh))
     with watch.database.write() as connection:
         rollouts.record_look(connection, student.reference, vars(taken))
@@ -133,12 +136,15 @@ def _unseen(watch: Watch, student: Student, seen: set[str]) -> list[Row]:
     wanted = wanted & (pc.field("model") == model) & (pc.field("time") >= millisecond(begun))
     wanted = wanted & (pc.field("status") == 200)
     table = Lake.of(watch.settings).read([*COLUMNS, "route"], wanted)
+    protected = staying(student.gate or {})
     distance = Distance.load(Path(str(student.adequacy)))
     found: list[Row] = []
     for stored in table.sort_by([("time", "descending")]).to_pylist():
         record = from_row(stored)
         if len(found) == watch.most or record["id"] in seen or not _is_comparable(record):
             continue
+        if slices_of(record.get("metadata"), protected):
+            continue  # the teacher's, whatever comes of the rollout
         row = to_row(record)
         if role == "student" or distance.distance(row.text) <= distance.threshold:
             found.append(row)
@@ -163,8 +169,9 @@ def _compare(watch: Watch, student: Student, rows: Sequence[Row], notes: Path) -
         for row, answer in zip(rows, answers, strict=True)
     ]
     notes.parent.mkdir(parents=True, exist_ok=True)
+    torn = notes.exists() and notes.read_bytes()[-1:] not in (b"", b"\n")
     with notes.open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(entry) + "\n" for entry in made)
+        file.write("\n" * torn + "".join(json.dumps(entry) + "\n" for entry in made))
     return made
 
 
@@ -180,6 +187,8 @@ def _served(settings: Settings, student: Student, *, teacher: bool) -> Served:
 
 
 def _read(notes: Path) -> Iterator[dict[str, Any]]:
+    """Yield what was noted; half a line, of a watch that was killed, is a pair that is asked again."""
     if notes.exists():
-        for line in notes.read_text(encoding="utf-8").splitlines():
-            yield json.loads(line)
+        for line in notes.read_text(encoding="utf-8", errors="replace").splitlines():
+            with suppress(json.JSONDecodeError):
+                yield json.loads(line)

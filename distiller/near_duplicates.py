@@ -30,19 +30,21 @@ def groups(texts: Sequence[str], joined: Sequence[str]) -> list[int]:
     first: dict[str, int] = {}
     for place, name in enumerate(joined):
         _join(parents, first.setdefault(name, place), place)
-    for one, other in _near(_signatures(texts)):
-        _join(parents, one, other)
+    signatures = _signatures(texts)
+    for places in _buckets(signatures):
+        _join_near(parents, signatures, places)
     return [_root(parents, place) for place in range(len(texts))]
 
 
 def near_any(texts: Sequence[str], others: Sequence[str]) -> list[bool]:
     """Return, text by text, whether it is near any of the others."""
-    found = set()
-    for one, other in _near(_signatures([*texts, *others])):
-        low, high = sorted((one, other))
-        if low < len(texts) <= high:
-            found.add(low)
-    return [place in found for place in range(len(texts))]
+    signatures, found = _signatures([*texts, *others]), np.zeros(len(texts), bool)
+    for places in _buckets(signatures):
+        theirs = signatures[places[places >= len(texts)]]
+        for place in places[places < len(texts)]:
+            if len(theirs) and not found[place]:
+                found[place] = bool(_are_near(theirs, signatures[place]).any())
+    return found.tolist()
 
 
 def _signatures(texts: Sequence[str]) -> Signatures:
@@ -51,24 +53,35 @@ def _signatures(texts: Sequence[str]) -> Signatures:
     return np.stack([minhash(text) for text in texts])
 
 
-def _near(signatures: Signatures) -> Iterator[tuple[int, int]]:
-    """Yield pairs of places whose signatures are near; some more than once."""
+def _buckets(signatures: Signatures) -> Iterator[NDArray[np.intp]]:
+    """Yield the places, in order, of those whose signatures are equal in a band; the same ones for several bands."""
     width = signatures.shape[1] // BANDS
     for band in range(BANDS):
         buckets: dict[bytes, list[int]] = defaultdict(list)
         for place, row in enumerate(np.ascontiguousarray(signatures[:, band * width : (band + 1) * width])):
             buckets[row.tobytes()].append(place)
-        for places in buckets.values():
-            if len(places) > 1:
-                yield from _pairs(signatures, places)
+        yield from (np.array(places) for places in buckets.values() if len(places) > 1)
 
 
-def _pairs(signatures: Signatures, places: Sequence[int]) -> Iterator[tuple[int, int]]:
-    block = signatures[list(places)]
-    for position in range(len(places) - 1):
-        agreed = (block[position + 1 :] == block[position]).mean(axis=1)
-        for behind in np.nonzero(agreed >= SIMILAR)[0]:
-            yield places[position], places[position + 1 + int(behind)]
+def _join_near(parents: list[int], signatures: Signatures, places: NDArray[np.intp]) -> None:
+    """Join what is near within a bucket, from one to the next: texts of one template are near in most bands."""
+    if len({_root(parents, place) for place in places.tolist()}) == 1:
+        return
+    waiting = places
+    while len(waiting):
+        frontier, waiting = [int(waiting[0])], waiting[1:]
+        while frontier and len(waiting):
+            one = frontier.pop()
+            near = _are_near(signatures[waiting], signatures[one])
+            for place in waiting[near].tolist():
+                _join(parents, one, place)
+                frontier.append(place)
+            waiting = waiting[~near]
+
+
+def _are_near(signatures: Signatures, one: NDArray[np.uint32]) -> NDArray[np.bool_]:
+    agreed: NDArray[np.bool_] = (signatures == one).mean(axis=1) >= SIMILAR
+    return agreed
 
 
 def _root(parents: list[int], place: int) -> int:

@@ -100,7 +100,7 @@ RULES = (
     Rule(
         "SECRET",
         re.compile(rf"(?i){_NAMED}\b[\"']?(?:\s+is)?\s*[:=]\s*[\"']?([^\s\"',;]+)"),
-        checksums.high_entropy,
+        checksums.no_placeholder,
         group=1,
     ),
     Rule("SECRET", re.compile(rf"(?i){_NAMED}\s+is\s+[\"'`]?([^\s\"'`,;]+)"), checksums.mixed, group=1),

@@ -8,6 +8,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from distiller.fixed_rules import rule_of
+from distiller.slices import staying
 from distiller.snapshot import Frozen, verify
 from gateway.ledger import approvals, audit, registry, snapshots
 from gateway.ledger.database import Database
@@ -44,6 +46,7 @@ def card(student: Student, frozen: Frozen, approver: str) -> str:
     gate = student.gate or {}
     training = student.training
     manifest = frozen.manifest
+    rule = rule_of(student)
     rows = manifest["report"]["rows"]
     consents = "\n".join(
         f"- `{account}`: {manifest['report']['accounts'][account]} rows, consent to {consent['purpose']} "
@@ -64,7 +67,7 @@ A student of `{student.teacher}` for one task, `{student.task}`: {student.parame
 ## Intended use
 Requests of `{student.endpoint}` with the prompt skeleton `{student.skeleton}`, and no others. `auto` sends it such a
 request only when its last user message lies within the distance that held 95 % of the {rows["calibration"]} calibration
-rows (threshold {training["adequacy_threshold"]:.3f}); anything else goes to the teacher.
+rows (threshold {training["adequacy_threshold"]:.3f}); anything else goes to the teacher.{_protected(gate)}
 
 ## What it learnt from
 {rows["train"]} rows of snapshot `{student.snapshot}`, which names every row and its hash. Approved by {approver}.
@@ -80,12 +83,18 @@ The teacher's licence is {student.licence or "not stated"}; it allows training o
 
 {_gate_table(gate)}
 
-Method: {gate["method"]}, margin {gate["margin"]:.0%} and α {gate["alpha"]:.0%} fixed before training.
+Method: {gate["method"]}, margin {gate["margin"]:.0%} and α {rule.alpha:.3g} for {rule.attempts} attempts fixed before
+training, of which this test spent {gate["alpha"]:.3g}.
 McNemar's exact p is {gate["mcnemar_p"]:.3g}. Price: {student.price_basis}.
 
 ## How it was trained
 {_settings_table(training)}
 """
+
+
+def _protected(gate: dict[str, Any]) -> str:
+    kept = ", ".join(f"`{name}`" for name in staying(gate))
+    return f" Requests with {kept} in their metadata stay with the teacher, unproven." if kept else ""
 
 
 def _sentence(gate: dict[str, Any]) -> str:

@@ -200,10 +200,12 @@ def select(
     """Return the task's usable rows, scrubbed, without repeated prompts, at most so many of an account."""
     version = lake.version()
     wanted = (pc.field("endpoint") == task.endpoint) & (pc.field("skeleton") == task.skeleton)
+    # Of any time: what a student said long ago is in the prompts of the same conversation today.
+    students = lake.read(columns=["id", "conversation"], filter=wanted & (pc.field("model_role") == "student"))
+    talks = frozenset(_conversation(from_row(row)) for row in students.to_pylist())
     if since is not None:
         wanted = wanted & (pc.field("time") >= millisecond(since))
     records = [from_row(row) for row in lake.read(columns=COLUMNS, filter=wanted).to_pylist()]
-    talks = frozenset(_conversation(record) for record in records if record.get("model_role") == "student")
     kept, left_out = sift(records, replace(rights, student_talks=talks), slices)
     scrubbed: Counter[str] = Counter()
     rows, repeated = keep_first([scrub(row, scrubbed) for row in kept])

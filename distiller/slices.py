@@ -50,6 +50,11 @@ def slices_of(metadata: object, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in names if name in pairs)
 
 
+def staying(gate: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the slices that a gate's report leaves with the teacher."""
+    return tuple(entry["slice"] for entry in gate.get("slices", ()) if entry["stays_with_teacher"])
+
+
 def decide_slices(
     rule: Rule,
     members: Sequence[Sequence[str]],

@@ -100,6 +100,9 @@ def _record(
             "verdict": f"refused: a baseline is measured, never a candidate ({report['verdict']})",
         }
     with around.database.write() as connection:
+        if is_candidate(student):
+            # Another version's test may have spent the attempt while this one was asked.
+            check_attempts(connection, evaluation_tested(student), rule_of(student))
         if report["outcome"] == "no verdict":
             return registry.record_undecided(connection, student.reference, report, around.actor)
         passed = bool(report["passed"])
@@ -173,17 +176,14 @@ def _report(rows: Sequence[Row], known: Sequence[str], given: Answers, rule: Rul
     worse = [row.id for row, own, other in zip(rows, student, teacher, strict=True) if other > own]
     talks = [row.conversation for row in rows]
     slices = decide_slices(rule, [row.slices for row in rows], student, teacher, talks)
-    return (
-        decide(student, teacher, rule, talks).as_row()
-        | {
-            "slices": [verdict.as_row() for verdict in slices],
-            "agreement": sum(right(given.student, given.teacher))
-            / len(rows),  # what a rollout's live pairs are held to
-            "measure": measure,
-            "evaluated": to_rfc3339(now()),
-            "got_worse": worse[:EXAMPLES],
-        }
-    )
+    return decide(student, teacher, rule, talks).as_row() | {
+        "slices": [verdict.as_row() for verdict in slices],
+        # What a rollout's live pairs are held to: there, too, the teacher's answer is the one that was logged.
+        "agreement": sum(right(given.student, [row.answer for row in rows])) / len(rows),
+        "measure": measure,
+        "evaluated": to_rfc3339(now()),
+        "got_worse": worse[:EXAMPLES],
+    }
 
 
 def _speed_report(speed: Speed) -> dict[str, Any]:

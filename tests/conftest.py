@@ -77,7 +77,7 @@ TOGETHER = ("tests/real/", "tests/gateway/partitions/")  # each folder shares wh
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tell xdist's `loadgroup` what stays together, and put the longest first: they would end alone."""
+    """Tell xdist's `loadgroup` what stays together, and put what has slow tests first: it would end alone."""
     ranks: dict[str, int] = {}
     groups: dict[str, str] = {}
     for item in items:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
 from distiller.fixed_rules import as_training
 from distiller.gate import Rule
@@ -82,6 +83,32 @@ def test_from_the_shadow_to_the_next_stage(live: Live) -> None:
     notes = (live.house.settings.data_dir / "rollouts" / "tickets@1.jsonl").read_text().splitlines()
     assert set(json.loads(notes[0])) == {"id", "stage", "since", "agreed"}  # and no text
     assert rollouts.stage_of(live.advance()) == "1"
+
+
+def test_half_a_line_of_a_killed_watch_is_asked_again(live: Live) -> None:
+    """Nothing else is, and no pair counts twice."""
+    live.advance()
+    live.traffic(160, seed=3)
+    taken = live.look()
+    notes = live.house.settings.data_dir / "rollouts" / "tickets@1.jsonl"
+    lines = notes.read_text()
+    notes.write_text(lines[:-20])
+    asked = len(live.models.received)
+    assert live.look().pairs == taken.pairs
+    assert len(live.models.received) == asked + 1
+    notes.write_text(notes.read_text() + lines)
+    assert live.look().pairs == taken.pairs
+
+
+def test_what_stays_with_the_teacher_is_not_compared(live: Live) -> None:
+    """A candidate is not judged by the slice that routing keeps from it."""
+    with live.house.database.write() as connection:
+        row = registry.get(connection, "tickets@1")
+        gate = {**(row.gate or {}), "slices": [{"slice": "region=north", "stays_with_teacher": True}]}
+        connection.execute(sa.update(registry.table).where(registry.table.c.version == row.version).values(gate=gate))
+    live.advance()
+    live.traffic(120, seed=3, metadata={"region": "north"})
+    assert live.look().pairs == 0
 
 
 def test_a_regression_is_rolled_back_by_itself(live: Live) -> None:
