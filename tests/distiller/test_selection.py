@@ -50,6 +50,20 @@ EXCLUDED: dict[str, dict[str, Any]] = {
 }
 
 
+def test_a_student_s_words_of_before_the_selection_count(house: House) -> None:
+    """They are in the prompts of the conversation's later turns, whenever it is from which rows are taken."""
+    talk = EXCLUDED["student_in_conversation"]
+    house.log([
+        record(0, "the certificate of example.org expired"),
+        record(1, "and now?", model="tickets@1", model_role="student", **talk),
+        record(2, TEXT, **talk),
+    ])  # fmt: skip
+    later = from_rfc3339(record(2, TEXT)["time"])
+    selection = chosen(house, since=later)
+    assert selection.rows == ()
+    assert selection.left_out == {"student_in_conversation": 1}
+
+
 @pytest.mark.parametrize("reason", EXCLUDED)
 def test_every_reason_leaves_a_row_out_and_is_counted(house: House, reason: str) -> None:
     """A row that fails one rule is left out and counted under it; its good neighbour stays."""
