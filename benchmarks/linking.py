@@ -64,7 +64,7 @@ def fit(months: Sequence[Month]) -> None:
 
 def month(data: Path | None, folder: Path, seed: int, learnt_from: bool) -> Month:
     """Return a month, simulated where it is not kept yet; what is learnt from has no corpora of barred licences."""
-    path = folder / f"{seed}.npz"
+    path = folder / f"{seed}{'-permitted' if learnt_from else ''}.npz"
     if path.exists():
         return read(path)
     everything = World(load_corpora(data), load_clients(data), benign_profiles(), attack_strategies())

@@ -1,7 +1,8 @@
 """From assessments to alerts: one open per account, none under a person's measure, none twice on one evidence.
 
 Accounts that are only watched or stripped are still assessed: that is what watching is. A linked set has one alert, in
-the name of the member that had one first, else of the one that drew most.
+the name of the member that has one open, first of all the oldest, else of the one that had the newest, else of the
+one that drew most.
 """
 
 from __future__ import annotations
@@ -52,14 +53,16 @@ class Alerting:
 
     def publish(self, watch: Watch, touched: Iterable[str]) -> list[Alert]:
         """Raise or bring up to date the alerts of suspects among `touched`; returns those that are new."""
-        suspects = sorted(set(watch.suspects()) & set(touched))
+        suspects = _with_their_sets(watch, touched)
         if not suspects:
             return []
         with self._database.read() as connection:
             known = {name for name in suspects if accounts.find(connection, name) is not None}
-            newest = {name: next(iter(alerts.every(connection, account=name)), None) for name in known}
+            newest: dict[str, Alert | None] = dict.fromkeys(known)
+            # The oldest first, so that the newest is what stays.
+            newest |= {alert.account: alert for alert in reversed(alerts.every(connection)) if alert.account in known}
             settled = enforcement.settled(connection)
-        self._warn(set(suspects) - known)
+        self._warn(suspects - known)
         raised = []
         for name in _heads(watch, known - settled, newest):
             alert = self._publish_one(watch, name, newest[name])
@@ -112,15 +115,26 @@ class Alerting:
         self._strangers |= strangers
 
 
+def _with_their_sets(watch: Watch, touched: Iterable[str]) -> set[str]:
+    """Return the suspects among `touched` and those of their sets: who has a set's alert may have been silent."""
+    every = set(watch.suspects())
+    chosen = every & set(touched)
+    for name in tuple(chosen):
+        linked = watch.acting_with(name)
+        if linked is not None:
+            chosen |= every & {watch.book.names[place] for place in linked.members.tolist()}
+    return chosen
+
+
 def _heads(watch: Watch, suspects: set[str], newest: Mapping[str, Alert | None]) -> list[str]:
     """Return who alerts are to speak of: every suspect that is in no set, and one of each set."""
     heads: dict[str, str] = {}
 
-    def rank(name: str) -> tuple[bool, float, float]:
+    def rank(name: str) -> tuple[bool, bool, float, float]:
         alert = newest[name]
         is_open = alert is not None and alert.state == "open"
-        opened = -alert.opened.timestamp() if alert is not None and is_open else 0.0
-        return is_open, opened, float(watch.book.verdicts["leaked"][watch.book.place(name)])
+        opened = 0.0 if alert is None else alert.opened.timestamp() * (-1 if is_open else 1)
+        return is_open, alert is not None, opened, float(watch.book.verdicts["leaked"][watch.book.place(name)])
 
     for name in sorted(suspects):
         linked = watch.acting_with(name)
@@ -134,7 +148,7 @@ def evidence(watch: Watch, assessment: Assessment) -> dict[str, Any]:
     """Return an alert's evidence as `gateway.ledger.alerts.Alert` documents it; costs in nano-dollars.
 
     `requests_before_alert` counts from the account's first record in the lake, `live_requests_before_alert` those of
-    live origin among them; `leaked_tokens` is novelty leaked in 28 days. `members` are the others of a linked set that
+    live origin among them; `leaked_tokens` is novelty leaked since then. `members` are the others of a linked set that
     gives cause for an alert, `set` its id, `links` which two are linked by which channels, strongest first.
     """
     name, crossing = assessment.account, assessment.crossing

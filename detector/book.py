@@ -22,7 +22,8 @@ VERDICT = np.dtype(
     [
         ("looks", "<u4"),
         ("evidence", "<f4"),  # smoothed log-odds
-        ("score", "<f8"),  # at the newest checkpoint
+        ("own", "<f8"),  # its own score at the newest checkpoint
+        ("score", "<f8"),  # the greater of that and its set's
         ("peak", "<f8"),
         ("day_peak", "<f8"),
         ("set_score", "<f8"),  # of the linked set, 0 without one
@@ -36,7 +37,7 @@ VERDICT = np.dtype(
         ("alert_tokens", "<f8"),
     ]
 )
-_VERSION = 1
+_VERSION = 2
 
 
 class Book:

@@ -20,7 +20,6 @@ import numpy.typing as npt
 
 from detector import features, forest, rules
 from detector.forest import Forest
-from detector.sketch import States
 
 Severity = Literal["none", "low", "medium", "high"]
 SEVERITIES: tuple[Severity, ...] = ("none", "low", "medium", "high")
@@ -53,14 +52,6 @@ class Model:
     def log_odds(self, values: npt.NDArray[np.float32]) -> Floats:
         """Return calibrated log-odds for rows of `features.matrix`, shape (rows,)."""
         return np.asarray(self.slope * self.trees.log_odds(values) + self.shift)
-
-    def scores(self, states: States, declared: npt.NDArray[np.bool_] | None = None) -> Floats:
-        """Return the score of each state, shape (states,); `declared`: whose use was granted and is kept to."""
-        return self.scores_of(features.matrix(states), declared)
-
-    def scores_of(self, values: npt.NDArray[np.float32], declared: npt.NDArray[np.bool_] | None = None) -> Floats:
-        """Return the scores of rows of `features.matrix`; one that breaks a rule is at least an alert's."""
-        return self.scores_at(self.log_odds(values), values, declared)
 
     def scores_at(
         self, log_odds: Floats, values: npt.NDArray[np.float32], declared: npt.NDArray[np.bool_] | None = None

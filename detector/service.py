@@ -147,6 +147,7 @@ class Service:
         hidden = [name for name in self._lake.storage.hidden() if name in self.watch.book]
         if hidden:
             self.watch.forget(hidden)
+            self._link_at = time.monotonic()  # or each member of a set would stand alone until the next linking
             self._kept = -1  # what was kept speaks of them still
 
     def _round_if_there(self) -> Round:

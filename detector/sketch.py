@@ -44,12 +44,11 @@ STATE = np.dtype(
         ("first", "<u4"),  # seconds since the epoch of the first and the newest request
         ("last", "<u4"),
         ("day", "<i4"),  # the newest day with requests
-        ("active_days", "<u4"),
         ("total", "<f8"),  # requests since the first
         ("output", "<f8"),  # the teacher's tokens since the first
+        ("leaked", "<f8"),  # tokens of novelty since the first
         ("last_topic", "u1"),
         ("exponent", "u1"),  # of `centre`
-        ("spare", "<u2"),
         ("today", "<f4", (3,)),  # requests, output, leaked
         ("ring", "<f2", (3, DAYS)),  # ln(1 + x) of the days before, at the place of day modulo 28
         ("ring_day", "<i2", (DAYS,)),  # which day that is, modulo 2^15
@@ -96,6 +95,7 @@ def update(states: States, rows: Columns, places: npt.NDArray[np.int64], day: in
     states["today"][touched] += sums[:, chosen].astype(np.float32)
     states["total"][touched] += sums[:, 0]
     states["output"][touched] += sums[:, INDEX["output"]]
+    states["leaked"][touched] += sums[:, INDEX["leaked"]]
     _count(states, rows, places, subject)
     _add_topics(states, places, topic, rows.embedding_known)
     _add_streams(states, rows, places, values)
@@ -119,13 +119,12 @@ def merge(states: States) -> States:
     newest = int(np.argmax(active["last"]))
     one["first"], one["last"], one["day"] = active["first"].min(), active["last"].max(), active["day"].max()
     one["last_topic"] = active["last_topic"][newest]
-    for name in ("total", "output", "today", "sums", "topics", "streams", "embedded"):
+    for name in ("total", "output", "leaked", "today", "sums", "topics", "streams", "embedded"):
         one[name] = active[name].sum(axis=0)
     for name in ("bands", "talks", *COUNTERS):
         one[name] = active[name].max(axis=0)
     _merge_rings(one, active)
     _put_centre(merged, np.zeros(1, np.int64), centre_sums(active).sum(axis=0)[None])
-    one["active_days"] = max(int(active["active_days"].max()), int((daily(merged)[0, 0] > 0).sum()))
     return merged
 
 
@@ -168,9 +167,7 @@ def centre_sums(states: States) -> npt.NDArray[np.float64]:
 
 def _begin_day(states: States, touched: npt.NDArray[np.int64], day: int) -> None:
     _fade(states, touched, day)
-    fresh = touched[states["day"][touched] < day]
-    states["active_days"][fresh] += 1
-    states["day"][fresh] = day
+    states["day"][touched] = np.maximum(states["day"][touched], day)
 
 
 def _fade(states: States, places: npt.NDArray[np.int64], day: int) -> None:

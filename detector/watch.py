@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from detector import explain, features, scoring, sequential, sets, sketch
+from detector import explain, features, scoring, sequential, sets
 from detector.book import Book
 from detector.checkpoints import LEAST, Follower
 from detector.columns import Columns
@@ -103,6 +103,7 @@ class Watch:
         if any(name in self.book for name in names):
             self.linker.keep(self.book.forget(names))
             self._linked = {}  # they speak of places that are others' now
+            self.book.verdicts["set"], self.book.verdicts["set_score"] = 0, 0.0
 
     def resume(self, book: Book, day: int, links: bytes) -> None:
         """Go on from what a checkpoint kept."""
@@ -131,13 +132,15 @@ class Watch:
     def link(self) -> set[str]:
         """Find the linked sets anew and score their members by them; returns the accounts in sets that alert."""
         states, verdicts = self.book.states, self.book.verdicts
+        before = verdicts["set"] > 0
         verdicts["set"], verdicts["set_score"] = 0, 0.0
         self._linked = {1 + int(each.members.min()): each for each in self.linker.sets(states, self.day)}
         for number, each in self._linked.items():
             score, lowered = self.model.at(each.excess), self.model.at(each.excess - LOWERED)
             verdicts["set"][each.members] = number
             verdicts["set_score"][each.members] = np.where(self._covered(states, each.members), lowered, score)
-            self._record(states, each.members, verdicts["score"][each.members].astype(np.float64))
+        # Who left a set is as before, and a set that gives less cause than it did says so.
+        self._record(states, np.flatnonzero(before | (verdicts["set"] > 0)))
         alerting = [each.members for each in self._linked.values() if each.excess >= 0]
         return {self.book.names[place] for members in alerting for place in members.tolist()}
 
@@ -161,14 +164,14 @@ class Watch:
         evidence = sequential.moved(verdicts["evidence"][places], first, self.model.log_odds(values))
         verdicts["evidence"][places] = evidence
         verdicts["looks"][places] += 1
-        scores = self.model.scores_at(evidence, values, covered)
-        self._record(states, places, scores)
+        verdicts["own"][places] = self.model.scores_at(evidence, values, covered)
+        self._record(states, places)
 
-    def _record(self, states: States, places: Places, own: npt.NDArray[np.float64]) -> None:
+    def _record(self, states: States, places: Places) -> None:
         verdicts = self.book.verdicts
-        scores = np.maximum(own, verdicts["set_score"][places])
+        scores = np.maximum(verdicts["own"][places], verdicts["set_score"][places])
         verdicts["score"][places] = scores
-        verdicts["leaked"][places] = sketch.daily(states[places])[:, 2].sum(axis=1)
+        verdicts["leaked"][places] = states["leaked"][places]
         for name in ("peak", "day_peak"):
             verdicts[name][places] = np.maximum(verdicts[name][places], scores)
         crossed = places[(scores >= self.model.alert) & (verdicts["alert_time"][places] == 0)]

@@ -80,7 +80,9 @@ def hydras(table: Table, alert: Integers, sets: Integers, days: Sequence[int] = 
     by_day = {day: _by_day(table, campaigns, moments, sets, day) for day in days}
     flagged = _flagged(table, moments, sets)
     false = [rows for rows in flagged if table.attack[rows].mean() < LEAST_PURE]
-    return Hydras(by_day, len(campaigns), len(flagged), _counted(table, false))
+    # Of a contender that links nobody nothing was measured, which is not the same as none.
+    counted = _counted(table, false) if (sets != NONE).any() else Figure(np.nan, np.nan, np.nan)
+    return Hydras(by_day, len(campaigns), len(flagged), counted)
 
 
 def _moments(table: Table, alert: Integers) -> Floats:

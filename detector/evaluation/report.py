@@ -48,7 +48,6 @@ def html(results: Results) -> str:
             for name, (figure, count) in groups.items()
         ],
         operating=results.operating,
-        unused=" nor ".join(results.unused_by_detector),
         audit=[_probe(finding) for finding in results.audit],
         run=list(_run(results)),
     )

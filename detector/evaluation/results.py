@@ -57,7 +57,6 @@ from detector.sketch import STATE
 DRAWS = 200  # resamplings for the intervals
 SHIPPED = "as shipped"
 APART = ("B4 undeclared", "B11 undeclared", "B14 undeclared")  # nothing but the register tells them from harvesters
-UNUSED = ("linkage (sets of accounts)",)  # taking it away from these contenders changes nothing
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,6 @@ class Results:
     calibration: Calibration | None = None
     hydras: Hydras | None = None
     cost: Cost | None = None
-    unused_by_detector: tuple[str, ...] = ()
 
     def split(self, split: str, contender: str = "detector") -> SplitFigures:
         """Return a contender's figures in a split."""
@@ -159,7 +157,7 @@ def evaluate(setup: Setup, folder: Path, progress: Progress) -> Results:
     """Simulate, audit, import, read and measure; `folder` takes the lake."""
     world = make_world(setup)
     plans = world.plan(setup.size, setup.seed)
-    results = Results(setup, _counts(plans, world), unused_by_detector=UNUSED)
+    results = Results(setup, _counts(plans, world))
     clock = Clock(results.seconds)
     audit = Audit()
     truth = bring_in(plans, world, folder, progress, audit.see)

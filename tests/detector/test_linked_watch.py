@@ -32,7 +32,7 @@ class Fixed(NoLinks):
 
     def sets(self, states: States, day: int) -> Sequence[LinkedSet]:
         """Return the set."""
-        members: Places = np.arange(4)
+        members: Places = np.arange(min(4, len(states)))
         return [LinkedSet(members, self.excess, (Edge(0, 1, ("content", "time"), 4.0),))]
 
 
@@ -93,6 +93,9 @@ def test_a_set_has_one_alert_that_names_members_and_channels(rows: Columns, data
     first = watch.book.names[:2]
     assert raised.evidence["links"][0] == {"accounts": first, "channels": ["content", "time"], "log_odds": 4.0}
     assert Alerting(database).publish(watch, NAMES) == []
+    silent = raised.evidence["members"]
+    for name in silent:
+        assert Alerting(database).publish(watch, [name]) == [], "the one who has the alert was silent"
     with database.read() as connection:
         assert len(alerts.every(connection)) == 1
 
@@ -102,3 +105,38 @@ def test_a_declared_use_that_is_kept_to_lowers_what_its_set_says(rows: Columns) 
     use = DeclaredUse("use-1", NAMES[0], "synthetic data", None, None, now())
     watch = watched(rows, 1.0, uses={NAMES[0]: [use]})
     assert sorted(watch.suspects()) == list(NAMES[1:])
+
+
+def test_a_set_that_was_dismissed_is_not_raised_in_another_name(rows: Columns, database: Database) -> None:
+    """A member that has drawn more since, but not the set's head, opens no second case."""
+    watch = watched(rows, 2.0)
+    (raised,) = Alerting(database).publish(watch, NAMES)
+    with database.write() as connection:
+        alerts.decide(connection, raised.id, "dismiss", "mara", "one company")
+    other = next(name for name in NAMES if name != raised.account)
+    watch.book.verdicts["leaked"][watch.book.place(other)] *= 1.2
+    assert Alerting(database).publish(watch, NAMES) == []
+
+
+def test_a_set_that_gives_less_cause_says_so_and_who_left_it_is_alone_again(rows: Columns) -> None:
+    """Members' scores come down with their set's, also of those too young to be looked at alone."""
+    watch = watched(rows, 2.0)
+    assert watch.assess(NAMES[0]).score > watch.model.alert
+    watch.linker = Fixed(-5.0)
+    watch.link()
+    verdict = watch.book.verdicts[watch.book.place(NAMES[0])]
+    assert verdict["score"] == max(verdict["own"], verdict["set_score"]) < watch.model.alert
+    watch.linker = NoLinks()
+    watch.link()
+    verdict = watch.book.verdicts[watch.book.place(NAMES[0])]
+    assert (verdict["score"], verdict["set"]) == (verdict["own"], 0)
+
+
+def test_who_is_forgotten_leaves_no_set_half_known(rows: Columns, database: Database) -> None:
+    """Places are others' then: until accounts are linked anew nobody is a member of anything."""
+    watch = watched(rows, 2.0)
+    watch.forget([NAMES[1]])
+    assert not watch.book.verdicts["set"].any()
+    watch.link()
+    (raised,) = Alerting(database).publish(watch, [name for name in NAMES if name != NAMES[1]])
+    assert NAMES[1] not in (raised.account, *raised.evidence["members"])
