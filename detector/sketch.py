@@ -26,15 +26,15 @@ GRADE = 60.0  # tokens
 BANDS, SLOTS = 4, 64
 
 SUMS = (
-    "requests", "answered", "input", "output", "leaked", "reasoning", "cached", "novelty", "novelty_known",
-    "repeated", "repeated_answer", "single", "continued", "turns", "deep", "turns_known", "tools", "tool_results",
+    "requests", "input", "output", "leaked", "reasoning", "cached", "novelty", "novelty_known",
+    "repeated", "repeated_answer", "single", "continued", "turns", "deep", "tools", "tool_results",
     "text", "system", "application", "elicits", "grades", "log_in", "log_out", "log_in2", "log_out2", "log_in_out",
     "log_known", "tiny", "long", "very_long", "hot", "cold", "temperature_set", "many", "choices", "logprobs",
     "logprob_tokens", "seeded", "structured", "steered", "capped", "cut", "stream", "failed", "limited", "named_user",
     "embeds", "same_topic", "gap_1", "gap_10", "gap_60", "gap_600", "gap_more", "night",
 )  # fmt: skip
 INDEX = {name: place for place, name in enumerate(SUMS)}
-STREAM_SUMS = ("requests", "output", "leaked", "novelty", "single", "tiny")
+STREAM_SUMS = ("requests", "output", "leaked", "novelty", "single")
 COUNTERS = {
     "items": 128, "conversations": 64, "users": 64, "subjects": 64, "skeletons": 32, "networks": 32, "seeds": 32,
 }  # fmt: skip
@@ -254,12 +254,12 @@ def _values(
     instructed = np.clip((np.nan_to_num(rows.system) - 70) / 80, 0, 1)
     hot = np.nan_to_num(rows.temperature, nan=1.0) > 0.6
     columns = {
-        "requests": np.ones(len(rows)), "answered": answered, "input": given, "output": output,
+        "requests": np.ones(len(rows)), "input": given, "output": output,
         "leaked": _leaked(rows, output, own, novelty), "reasoning": np.nan_to_num(rows.reasoning),
         "cached": np.nan_to_num(rows.cached), "novelty": np.nan_to_num(novelty),
         "novelty_known": rows.minhash_known, "repeated": repeated, "repeated_answer": repeated * output,
         "single": (turns <= 1) & ~continued, "continued": continued, "turns": np.log2(np.maximum(turns, 1)),
-        "deep": turns >= 3, "turns_known": ~np.isnan(rows.turns), "tools": rows.tools,
+        "deep": turns >= 3, "tools": rows.tools,
         "tool_results": rows.tool_results, "text": rows.has_text, "system": np.nan_to_num(rows.system) > 0,
         "application": np.maximum(instructed, rows.tools | rows.structured), "elicits": rows.elicits,
         "grades": rows.grades, "log_in": log_in, "log_out": log_out, "log_in2": log_in**2, "log_out2": log_out**2,
