@@ -1,7 +1,9 @@
 """The detector under test: its own states and looks, its trees fitted anew in every fold by its own recipe.
 
 `watch.Watch` brings the same states forward; here what they looked like at each checkpoint is kept, so that a fold
-costs one fit and no second replay. Ablations share the fit and lose their channel before it is asked.
+costs one fit and no second replay. Linked sets are found once (`linked`), scored anew in each fold, and speak for their
+members as they do in the service. Ablations share the fit and lose their channel before it is asked; but for the one of
+the sets alone they go without sets, so they are to be compared with that one.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from detector import features, fitting, scoring, sequential, sketch
 from detector.checkpoints import Follower
 from detector.columns import Columns
 from detector.evaluation.contenders import Learns
+from detector.evaluation.hydra import no_sets
+from detector.evaluation.linked import SetFits
 from detector.evaluation.reading import Floats, Reading
 from detector.evaluation.simulation import START_S
 from detector.evaluation.traces import DAYS
@@ -55,18 +59,21 @@ class Cost:
 class Fitted:
     """A fold's model, and what trees that had not seen them say of the accounts it was fitted on, on those days.
 
-    Thresholds are frozen on the latter: of what they have learnt by heart trees are too sure.
+    Thresholds are frozen on the latter: of what they have learnt by heart trees are too sure. `sets`: by how much the
+    newest set of each account exceeds an alert's log-odds at the end of each day, shape (accounts, 28), -inf: none.
     """
 
     model: Model
     unseen: dict[str, Floats]
     days: npt.NDArray[np.bool_]
+    sets: dict[str, Floats]
 
 
 class Fits:
-    """The model of each fold, fitted once for all that share it."""
+    """The model of each fold, fitted once for all that share it. `linked`: the month's sets, once they are found."""
 
     def __init__(self, recipe: Recipe = IN_FOLD) -> None:
+        self.linked: SetFits | None = None
         self._recipe = recipe
         self._known: dict[int, Fitted] = {}
 
@@ -78,19 +85,22 @@ class Fits:
             sizes = [int(days[reading.kept[kept].days].sum()) for reading in readings]
             parts = np.split(odds, np.cumsum(sizes)[:-1])
             unseen = {reading.plan.account: part for reading, part in zip(readings, parts, strict=True)}
-            self._known[key] = Fitted(model, unseen, days)
+            self._known[key] = Fitted(
+                model, unseen, days, {} if self.linked is None else self.linked.said(readings, days)
+            )
         return self._known[key]
 
 
 class LearntDetector:
-    """The detector as it ships; `without`: the channel that an ablation does without."""
+    """The detector as it ships; `without`: the channel that an ablation does without, "sets" being one of them."""
 
     learns: Learns = "labels"
 
     def __init__(self, fits: Fits, name: str = "detector", without: str | None = None, kept: str = "detector") -> None:
         self.name = name
         self.cost = Cost()
-        self._fits, self._without, self._kept = fits, without, kept
+        self._fits, self._kept, self._alone = fits, kept, without is not None
+        self._without = None if without == "sets" else without
         self._fit: Fitted | None = None
 
     def read(
@@ -112,7 +122,12 @@ class LearntDetector:
         scores = np.zeros((len(readings), DAYS))
         for row, (signal, found) in enumerate(self._by_look(readings)):
             np.maximum.at(scores[row], signal.days, found)
-        return scores
+        odds = np.log(self._fitted().alert / (1 - self._fitted().alert))
+        return np.asarray(np.maximum(scores, 1.0 / (1.0 + np.exp(-odds - self._by_set(readings)))))
+
+    def sets(self, readings: Sequence[Reading]) -> npt.NDArray[np.int64]:
+        """Return the set that each account is in at the end of each day, shape (accounts, 28), -1: none."""
+        return no_sets(len(readings)) if self._fits.linked is None else self._fits.linked.membership(readings)
 
     def alerts(self, readings: Sequence[Reading]) -> npt.NDArray[np.int64]:
         """Return the number of requests that had passed at each account's first alert, -1 where there was none."""
@@ -122,7 +137,18 @@ class LearntDetector:
             crossed = np.flatnonzero(scores >= alert)
             if len(crossed):
                 found[row] = signal.requests[crossed[0]]
+        flagged = self._by_set(readings) >= 0
+        for row in np.flatnonzero(flagged.any(axis=1)).tolist():
+            passed = int((readings[row].days <= flagged[row].argmax()).sum())
+            found[row] = passed if found[row] < 0 else min(passed, int(found[row]))
         return found
+
+    def _by_set(self, readings: Sequence[Reading]) -> Floats:
+        """Return by how much sets exceed an alert's log-odds, shape (accounts, 28); a declared use lowers it."""
+        if self._alone or self._fit is None or not self._fit.sets:
+            return np.full((len(readings), DAYS), -np.inf)
+        lowered = np.log(scoring.DECLARED) * np.stack([_covered_days(reading) for reading in readings])
+        return np.asarray(np.stack([self._fit.sets[reading.plan.account] for reading in readings]) - lowered)
 
     def _fitted(self) -> Model:
         return scoring.shipped() if self._fit is None else self._fit.model
@@ -190,6 +216,14 @@ def _covered(reading: Reading, signal: Signal) -> npt.NDArray[np.bool_]:
     plan = reading.plan
     kept_to = np.ones(len(signal.days), bool) if plan.declared_cap is None else signal.today <= plan.declared_cap
     return np.asarray(kept_to & (signal.days < plan.declared_until) & (plan.declared is not None))
+
+
+def _covered_days(reading: Reading) -> npt.NDArray[np.bool_]:
+    """Return the days, shape (28,), on which a declared use had not ended and was kept to."""
+    plan = reading.plan
+    per_day = np.bincount(reading.days, minlength=DAYS)[:DAYS]
+    kept_to = np.ones(DAYS, bool) if plan.declared_cap is None else per_day <= plan.declared_cap
+    return np.asarray(kept_to & (np.arange(DAYS) < plan.declared_until) & (plan.declared is not None))
 
 
 def looks_of(readings: Sequence[Reading], days: npt.NDArray[np.bool_], kept: str) -> Looks:

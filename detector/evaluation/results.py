@@ -23,6 +23,7 @@ from detector.evaluation.figures import (
 )
 from detector.evaluation.hydra import Hydras, hydras, sets_of
 from detector.evaluation.learnt import Fits, LearntDetector
+from detector.evaluation.linked import LinkReader, SetFits, find_sets
 from detector.evaluation.measuring import PREVALENCES, Judged, SplitFigures, Table, figures_of, judge
 from detector.evaluation.operating import (
     HARD,
@@ -167,11 +168,13 @@ def evaluate(setup: Setup, folder: Path, progress: Progress) -> Results:
     fits = Fits()
     detectors = [
         LearntDetector(fits),
-        *(LearntDetector(fits, f"detector, {channel} off", channel) for channel in ("text", "content", "network")),
+        *(LearntDetector(fits, f"detector, {lost} off", lost) for lost in ("sets", "text", "content", "network")),
     ]
-    readings = read_back(plans, truth, folder, [detectors[0], Distances(), Moments()], progress)
+    readings = read_back(plans, truth, folder, [detectors[0], LinkReader(), Distances(), Moments()], progress)
     results.world["requests, read"] = sum(len(reading.times) for reading in readings)
     clock.lap("read")
+    fits.linked = SetFits(find_sets(readings), readings)
+    clock.lap("link")
     rivals: list[Contender] = [
         RequestRate(), IsolationAlone(), Prada(), Seat(), MmdAgainstPool(), MmdAgainstOwnHistory(),
     ]  # fmt: skip

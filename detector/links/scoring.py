@@ -35,6 +35,7 @@ class SetScorer(BaseEstimator):  # type: ignore[misc]
 
     Learned: `forest_`, the calibration `slope_` and `shift_` of its log-odds, and `bound_`, the log-odds from which a
     set gives cause for an alert: `FALSE_SETS` ordinary ones reached it with trees that had not seen them.
+    `unseen_excess_`: what such trees say of each set that was learned from, as `excess` does.
     """
 
     def __init__(self, trees: int = 60, leaves: int = 6, rate: float = 0.1, least_leaf: int = 20) -> None:
@@ -60,6 +61,7 @@ class SetScorer(BaseEstimator):  # type: ignore[misc]
         platt = LogisticRegression(C=1e3).fit(unseen[:, None], truth, sample_weight=prior)
         self.slope_, self.shift_ = float(platt.coef_[0, 0]), float(platt.intercept_[0])
         self.bound_ = _bound(self.slope_ * unseen + self.shift_, truth, names)
+        self.unseen_excess_ = self.slope_ * unseen + self.shift_ - self.bound_
         self.forest_ = forest.from_boosters([self._grown(values, truth, balanced, seed) for seed in range(3)])
         return self
 
