@@ -91,7 +91,7 @@ def test_companies_of_a_portfolio_share_no_item(companies: int) -> None:
 
 def _of_many_seeds(blind: World, code: str) -> list[Plan]:
     """Return 15 small accounts of a type, no two of one group."""
-    found = {}
+    found: dict[tuple[int, str], Plan] = {}
     for seed in itertools.count():
         found |= {(seed, plan.group): plan for plan in blind.plan(Size(30, 1, 60), seed) if _is_small(plan, code)}
         if len(found) >= 15:
