@@ -123,4 +123,4 @@ def _school(tenant: Tenant) -> Iterator[Ask]:
 STUDENT = Strategy(
     "A18", "on-policy correction of a student's drafts", _student, (Cell(1, 1_000), Cell(1, 20_000), Cell(10, 20_000))
 )
-SCHOOL = Profile("B19", "a school's writing platform", _school, share=0.4, volume=4.0, breadth=(0.05, 0.6))
+SCHOOL = Profile("B19", "a school's writing platform", _school, share=0.2, volume=3.0, breadth=(0.05, 0.6))

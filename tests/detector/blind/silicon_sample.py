@@ -97,4 +97,4 @@ def _asks(tenant: Tenant) -> Iterator[Ask]:
         yield from _Study(tenant, questions).field_work(interviews)
 
 
-SILICON_SAMPLE = Profile("B18", "a survey of made-up respondents", _asks, share=0.4, volume=5.0, breadth=(0.1, 0.8))
+SILICON_SAMPLE = Profile("B18", "a survey of made-up respondents", _asks, share=0.2, volume=3.0, breadth=(0.1, 0.8))

@@ -54,4 +54,4 @@ def _asks(tenant: Tenant) -> Iterator[Ask]:
                 yield elicited(tenant, rng.choice(volume))
 
 
-WORKED_SOLUTIONS = Profile("B17", "worked solutions for textbooks", _asks, share=0.4, volume=5.0, breadth=(0.15, 1.0))
+WORKED_SOLUTIONS = Profile("B17", "worked solutions for textbooks", _asks, share=0.2, volume=3.0, breadth=(0.15, 1.0))

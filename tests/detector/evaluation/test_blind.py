@@ -37,7 +37,7 @@ def blind() -> World:
 @pytest.fixture(scope="module")
 def month(blind: World) -> list[History]:
     """Return a tiny month of it, the largest accounts left out."""
-    return [simulate(plan, blind) for plan in blind.plan(TINY, 3) if plan.total < 600]
+    return [simulate(plan, blind) for plan in blind.plan(TINY, 3) if plan.total < 300]
 
 
 def test_they_join_the_others() -> None:
