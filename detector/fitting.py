@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 
 from detector import features, sequential
 from detector.forest import Forest, from_boosters
-from detector.scoring import PREVALENCE, Model
+from detector.scoring import PREVALENCE, Model, evidence
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -72,7 +72,7 @@ PRECISION_OF_HIGH = 0.8
 
 
 def fit(looks: Looks, recipe: Recipe, card: Mapping[str, Any]) -> tuple[Model, Floats]:
-    """Fit trees on all looks, and calibrate on what trees say of types that they had not seen; return that too.
+    """Fit trees on all looks, and calibrate on the evidence of types that trees had not seen; return that too.
 
     The second is calibrated log-odds, shape (looks,).
     """
@@ -123,12 +123,12 @@ def _steps(values: npt.NDArray[np.float32], edges: list[npt.NDArray[np.float32]]
 
 
 def out_of_fold(looks: Looks, recipe: Recipe) -> Floats:
-    """Return the log-odds of each look from trees that had seen neither its attack type nor its group."""
+    """Return the evidence on each look by trees that had seen neither its attack type nor its group."""
     found = np.zeros(len(looks.attack))
     fold = np.where(looks.attack, _folds(looks.kind, recipe), _folds(looks.group, recipe))
     for number in range(recipe.folds):
         trees = grow(looks.take(fold != number), replace(recipe, boosters=1))
-        found[fold == number] = trees.log_odds(looks.values[fold == number])
+        found[fold == number] = evidence(trees, looks.values[fold == number])
     return found
 
 

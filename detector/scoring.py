@@ -24,6 +24,9 @@ from detector.forest import Forest
 Severity = Literal["none", "low", "medium", "high"]
 SEVERITIES: tuple[Severity, ...] = ("none", "low", "medium", "high")
 PREVALENCE = 0.005
+# Nats for each e-fold of the month's requests. Trees tell no more from less beyond their outermost splits, where those
+# who collect most are; what any collector needs is requests.
+VOLUME = 0.5
 DECLARED = 50.0
 SHIPPED = Path(__file__).with_name("model.npz")
 Floats = npt.NDArray[np.float64]
@@ -31,7 +34,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Model:
-    """What was fitted: trees, a calibration (log-odds = `slope` × the trees' + `shift`), bounds, medians of peers.
+    """What was fitted: trees, a calibration (log-odds = `slope` × `evidence` + `shift`), bounds, medians of peers.
 
     `bounds`: the scores from which low, medium and high begin; an alert is a score of medium. `medians`: of ordinary
     accounts, in the order of `features.NAMES`. `card`: what it was fitted on, in words and numbers.
@@ -51,7 +54,7 @@ class Model:
 
     def log_odds(self, values: npt.NDArray[np.float32]) -> Floats:
         """Return calibrated log-odds for rows of `features.matrix`, shape (rows,)."""
-        return np.asarray(self.slope * self.trees.log_odds(values) + self.shift)
+        return np.asarray(self.slope * evidence(self.trees, values) + self.shift)
 
     def scores_at(
         self, log_odds: Floats, values: npt.NDArray[np.float32], declared: npt.NDArray[np.bool_] | None = None
@@ -82,6 +85,12 @@ class Model:
         }
         np.savez_compressed(file, **parts)  # type: ignore[arg-type]  # numpy's stub takes a flag for one of them
         return file.getvalue()
+
+
+def evidence(trees: Forest, values: npt.NDArray[np.float32]) -> Floats:
+    """Return what speaks for harvesting before it is calibrated: the trees' log-odds and the volume, shape (rows,)."""
+    requests = values[:, features.NAMES.index("requests_month")].astype(np.float64)
+    return np.asarray(trees.log_odds(values) + VOLUME * requests)
 
 
 def read(raw: bytes) -> Model:
