@@ -35,7 +35,10 @@ class Bound(NamedTuple):
 
 
 def bound_of(request: InferenceRequest, context_length: int, max_output: int | None) -> Bound:
-    """Bound a request to a model with that context; `BadRequest` when it asks for more than `max_output` allows."""
+    """Bound a request to a model with that context.
+
+    `BadRequest` when it asks for more than `max_output` allows, or writes a number as vLLM alone would read it.
+    """
     body = request.body
     name, asked = _asked(request)
     if asked is not None and max_output is not None and asked > max_output:
@@ -44,7 +47,7 @@ def bound_of(request: InferenceRequest, context_length: int, max_output: int | N
         )
     allowed = context_length if max_output is None else min(max_output, context_length)
     most = _default(request, name, allowed) if asked is None else min(asked, context_length)
-    prompts = _prompts(body.get("prompt") if "prompt" in body else body.get("input"))
+    prompts = _prompts(body.get("prompt")) + _embedded(body) if "prompt" in body else _prompts(body.get("input"))
     prompt = min(_prompt_tokens(request, context_length), context_length * prompts)
     return Bound(prompt, most * _choices(request.told) * prompts, {name: most} if asked is None and name else None)
 
@@ -55,8 +58,8 @@ def _asked(request: InferenceRequest) -> tuple[str, int | None]:
     told = request.told
     for name in names:
         value = told.get(name)
-        if isinstance(value, int) and not isinstance(value, bool):
-            return name, max(0, value)
+        if value is not None:
+            return name, max(0, _whole(name, value))
     return (names[0] if names else ""), None
 
 
@@ -70,13 +73,25 @@ def _default(request: InferenceRequest, name: str, allowed: int) -> int:
 def _choices(body: dict[str, Any]) -> int:
     if "n" not in body and "best_of" not in body:
         return 1
-    counts = (body.get("n"), body.get("best_of"))
-    return max([1, *(count for count in counts if isinstance(count, int))])
+    return max([1, *(_whole(name, body[name]) for name in ("n", "best_of") if body.get(name) is not None)])
+
+
+def _whole(name: str, value: Any) -> int:
+    # vLLM reads "64" and 64.0 as 64: what is not counted here would be spent beside every limit.
+    if type(value) is not int:
+        raise BadRequest(f"'{name}' must be a whole number.", param=name)
+    return value
 
 
 def _prompts(prompt: object) -> int:
     """Return how many prompts there are: a list of numbers is one, already in tokens."""
     return len(prompt) if isinstance(prompt, list) and prompt and isinstance(prompt[0], (str, list)) else 1
+
+
+def _embedded(body: dict[str, Any]) -> int:
+    """Return how many prompts come as embeddings beside the others (vLLM's extension)."""
+    embedded = body.get("prompt_embeds")
+    return len(embedded) if isinstance(embedded, list) else int(embedded is not None)
 
 
 def _prompt_tokens(request: InferenceRequest, context_length: int) -> int:

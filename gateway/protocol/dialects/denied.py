@@ -39,7 +39,9 @@ def refuse(body: dict[str, Any], name: str, reason: str = "it is not offered her
 def check_logprobs(body: dict[str, Any], name: str, most: int) -> None:
     """Refuse more log-probabilities for each token than OpenAI gives."""
     asked = body.get(name)
-    if isinstance(asked, (int, float)) and not isinstance(asked, bool) and not 0 <= asked <= most:
+    # vLLM would read a text as a number too.
+    number = isinstance(asked, (int, float))
+    if asked is not None and not isinstance(asked, bool) and not (number and 0 <= asked <= most):
         raise UnsupportedParameter(name, f"it must be between 0 and {most}")
     if body.get("allowed_token_ids") is not None and body.get("logprobs"):
         raise UnsupportedParameter("allowed_token_ids", "together with logprobs it would give any token's probability")

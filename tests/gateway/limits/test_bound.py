@@ -56,6 +56,20 @@ def test_the_callers_own_maximum_counts(body: dict[str, Any], output: int) -> No
     assert found.cost((2, 3)) == 2 * found.prompt + 3 * output
 
 
+@pytest.mark.parametrize("value", ["64", 64.0, True, [64]])
+@pytest.mark.parametrize("name", ["n", "best_of", "max_completion_tokens", "max_tokens"])
+def test_no_form_of_a_number_escapes(name: str, value: Any) -> None:
+    """vLLM reads texts, fractions and truths as numbers too; what can't be counted is no request here."""
+    with pytest.raises(BadRequest, match="whole number") as caught:
+        bound(**{name: value})
+    assert caught.value.param == name
+
+
+def test_a_null_asks_for_nothing() -> None:
+    """It is what an SDK sends for what its user left out."""
+    assert bound(n=None, best_of=None, max_tokens=10, max_completion_tokens=None).output == 10
+
+
 def test_without_a_maximum_one_is_injected() -> None:
     """What the caller would have got anyway, or the limit where it is lower; null asks for all there is."""
     assert bound().inject == {"max_completion_tokens": CONTEXT}
@@ -70,6 +84,8 @@ def test_a_batch_of_prompts_counts_each() -> None:
     assert bound(endpoint="completions", prompt=["a", "b"], max_tokens=10).output == 20
     assert bound(endpoint="completions", prompt=[1, 2, 3], max_tokens=10).output == 10
     assert bound(endpoint="completions", prompt=[[1], [2]], max_tokens=10, n=2).output == 40
+    assert bound(endpoint="completions", prompt="", prompt_embeds=["AA==", "AA=="], max_tokens=10).output == 30
+    assert bound(endpoint="completions", prompt="", prompt_embeds="AA==", max_tokens=10).output == 20
 
 
 def test_more_than_is_allowed_is_refused() -> None:

@@ -77,6 +77,8 @@ def test_bad_parameters_are_named(fields: dict[str, Any], param: str) -> None:
         {"allowed_token_ids": [5], "logprobs": True},
         {"logprobs": True, "top_logprobs": 21},
         {"logprobs": True, "top_logprobs": -1},
+        {"logprobs": True, "top_logprobs": "21"},
+        {"logprobs": True, "top_logprobs": [5]},
     ],
 )
 def test_extensions_that_give_more_away_are_refused(fields: dict[str, Any]) -> None:
@@ -85,7 +87,14 @@ def test_extensions_that_give_more_away_are_refused(fields: dict[str, Any]) -> N
         parse(**fields)
 
 
-@pytest.mark.parametrize("fields", [{"prompt": "a", "logprobs": 6}, {"prompt": "a", "echo": True, "logprobs": 1}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"prompt": "a", "logprobs": 6},
+        {"prompt": "a", "logprobs": "6"},
+        {"prompt": "a", "echo": True, "logprobs": 1},
+    ],
+)
 def test_completions_give_no_more_either(fields: dict[str, Any]) -> None:
     """More than five log-probabilities, or those of the prompt, are refused on /v1/completions."""
     with pytest.raises(UnsupportedParameter):
