@@ -62,7 +62,7 @@ from gateway.tracing import Tracer
 PUBLISH_S = 1.0
 MODELS = b"/v1/models"
 YOUNG = 20_000  # new objects until cycles among them are looked for; Python's 700 cost a busy worker up to a seventh
-GRACE_S = 10  # more than any answer under way may take when the worker is told to stop
+GRACE_S = 10  # more than any request under way may take when the worker is told to stop
 
 logger = logging.getLogger(__name__)
 
@@ -152,9 +152,9 @@ class Worker:
         self.recorder.open()
 
     def drain(self) -> Patience:
-        """Be no longer ready, while everything is still served; no answer takes longer than the grace."""
+        """Be no longer ready, while everything is still served; no request takes longer than the grace."""
         self._draining = True
-        return Patience(self.settings.gateway.drain_notice_s, self.settings.gateway.total_timeout_s + GRACE_S)
+        return Patience(self.settings.gateway.drain_notice_s, self.settings.longest_request_s + GRACE_S)
 
     def reload(self) -> None:
         """Take over the settings file, all of it or nothing; requests under way keep the pipeline they began in."""
@@ -179,6 +179,7 @@ class Worker:
         self._use_models(settings, self.control.students)
         self.pipeline = dataclasses.replace(self.pipeline, settings=settings.gateway)
         self.control.max_age_s = settings.gateway.snapshot_max_age_s
+        self.limiter.expect(lifetime_s(settings))
         self.settings = settings
 
     def _on_load(self, state: ControlState) -> None:

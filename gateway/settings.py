@@ -271,6 +271,11 @@ class Settings:
         return self.database or f"sqlite:///{self.data_dir / 'control.sqlite'}"
 
     @property
+    def longest_request_s(self) -> float:
+        """Seconds that a request may be under way: while it is sent, waits for its turn and is answered."""
+        return self.gateway.body_timeout_s + self.limits.queue_wait_s + self.gateway.total_timeout_s
+
+    @property
     def base_dir(self) -> Path:
         """The folder that relative paths of the file start at."""
         return self.file.parent if self.file is not None else Path.cwd()

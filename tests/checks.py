@@ -128,6 +128,7 @@ def check_limiter(make: Callable[[], Subject]) -> None:
         _check_all_or_nothing,
         _check_debt,
         _check_expiry,
+        _check_lifetime,
         _check_change,
         _check_headers,
     ):
@@ -246,6 +247,17 @@ def _check_expiry(subject: Subject) -> None:
     subject.reserve(plan, cost=100)
     forgotten.settle(0, 100)
     assert subject.refused(plan, cost=1)
+
+
+def _check_lifetime(subject: Subject) -> None:
+    plan = subject.plan(limits_of(parallel=1))
+    subject.limiter.expect(2000.0)
+    long_one = subject.reserve(plan)
+    subject.clock.now += 1999
+    subject.tick()
+    subject.refused(plan)  # it is still under way
+    long_one.settle(0, 0)
+    subject.reserve(plan)
 
 
 def _check_change(subject: Subject) -> None:

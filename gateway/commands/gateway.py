@@ -83,7 +83,7 @@ class WorkerProcesses:
         chosen = {"HOST": own.host, "PORT": str(own.port), "WORKERS": str(own.workers)}
         self._environment = os.environ | {f"SPIRITSAFE_GATEWAY__{name}": value for name, value in chosen.items()}
         self._slots = [_Slot(f"w{number}") for number in range(own.workers)]
-        self._grace_s = own.drain_notice_s + own.total_timeout_s + GRACE_S
+        self._grace_s = own.drain_notice_s + settings.longest_request_s + GRACE_S
         self._data_dir = settings.data_dir
         self._stopping = False
 

@@ -71,7 +71,7 @@ class Plan:
     def _workers(self) -> list[PythonService]:
         slots = [f"w{number}" for number in range(self._settings.gateway.workers)]
         url, own = self.gateway_url, self._settings.gateway
-        grace_s = own.drain_notice_s + own.total_timeout_s + GRACE_S
+        grace_s = own.drain_notice_s + self._settings.longest_request_s + GRACE_S
         return [
             PythonService(
                 f"gateway-{slot}",

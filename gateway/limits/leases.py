@@ -132,6 +132,10 @@ class LeaseStore(Protocol):
         """Decide alone while the store is away; `StoreUnavailable` for what can't be decided alone."""
         ...
 
+    def expect(self, lifetime_s: float) -> None:
+        """Go by another lifetime of reservations from now on."""
+        ...
+
     async def spent(self, meter: Meter) -> int:
         """Return what was spent of a budget, by all; `StoreUnavailable`."""
         ...
@@ -234,6 +238,11 @@ class LeasedLimiter:
         for lease in list(self._active):
             lease.keep = 0
         self._forget_plans()
+
+    def expect(self, lifetime_s: float) -> None:
+        """Go by another lifetime from now on; what is reserved already keeps its own."""
+        self._lifetime_s = lifetime_s
+        self._store.expect(lifetime_s)
 
     def plan(self, limits: Limits, account: str, key: str, model: str) -> Plan | None:
         """Return which of these limits bind such requests, or None when none does."""

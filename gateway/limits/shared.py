@@ -109,6 +109,9 @@ class SharedStore:
         """Say no: the living keep what they hold."""
         return False
 
+    def expect(self, lifetime_s: float) -> None:
+        """Do nothing: that a worker is gone is the kernel's to say, not a time's."""
+
     def emergency(self, asks: Sequence[Ask]) -> NoReturn:
         """Refuse: a machine's own memory is not away."""
         raise StoreUnavailable

@@ -12,8 +12,8 @@ LIFETIME_MARGIN_S = 60.0
 
 
 def lifetime_s(settings: Settings) -> float:
-    """Return how long a reservation may last: longer than the longest answer."""
-    return settings.gateway.total_timeout_s + LIFETIME_MARGIN_S
+    """Return how long a reservation may last: longer than the longest request."""
+    return settings.longest_request_s + LIFETIME_MARGIN_S
 
 
 def open_store(settings: Settings) -> LeaseStore:

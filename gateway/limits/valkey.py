@@ -128,6 +128,10 @@ class ValkeyStore:
         """Has Valkey been away for so long that others may soon get what this gateway holds?"""
         return self._down and time.monotonic() - self._reported_at > self._lasts_s / 2
 
+    def expect(self, lifetime_s: float) -> None:
+        """Let what this gateway holds outlive it for that long."""
+        self._lasts_s = lifetime_s
+
     async def spent(self, meter: Meter) -> int:
         """Return what was spent of a budget, by all."""
         fields = await self._fields(meter)
@@ -211,7 +215,8 @@ class ValkeyStore:
         if rate_available(full_at, part, now) >= ask.need:
             return Answer(ask.need, full_at=full_at + rate_cost(ask.need, part))
         wait = rate_wait(full_at, part, ask.need, now)
-        return Answer(0, full_at=full_at, wait_s=None if wait is None else wait / 1e9)
+        # What is more than this gateway's part may fit the whole, once the store is back.
+        return Answer(0, full_at=full_at, wait_s=PROBE_S if wait is None else wait / 1e9)
 
 
 def _top_up(lease: Lease) -> int:

