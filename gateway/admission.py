@@ -136,7 +136,7 @@ class Admission:
                 request = dataclasses.replace(request, injected=(request.injected or {}) | bound.inject)
         reservation = self.limiter.reserve(plan, tokens, cost)
         try:
-            exchange.reservation = reservation or await apart(self.limiter.acquire(plan, tokens, cost))
+            exchange.reservation = reservation or await self._acquire(plan, tokens, cost)
         except LimitReached as reached:
             self._refuse(reached)
         except StoreUnavailable as error:
@@ -157,16 +157,16 @@ class Admission:
             request = dataclasses.replace(request, injected=(request.injected or {}) | bound.inject)
         try:
             plan = self.limiter.budget(exchange.account.name, TEACHER_TOKENS, tokens_per_day)
-            held = self.limiter.reserve(plan, 0, bound.output)
-            if held is None:
-                acquired: Held = await apart(self.limiter.acquire(plan, 0, bound.output))
-                held = acquired
+            held = self.limiter.reserve(plan, 0, bound.output) or await self._acquire(plan, 0, bound.output)
         except LimitReached as reached:
             self._refuse(reached)
         except StoreUnavailable as error:
             raise self._unavailable(error) from None
         exchange.reservation = Capped(exchange, exchange.reservation, held)
         return request
+
+    async def _acquire(self, plan: Plan, tokens: int, cost: int) -> Held:
+        return await apart(self.limiter.acquire(plan, tokens, cost), _give_back)
 
     def _unavailable(self, error: StoreUnavailable) -> BudgetStoreUnavailable:
         logger.debug("a limit could not be asked: %s", error)
@@ -194,7 +194,7 @@ class Admission:
         """Wait for a turn at a full model; `RateLimited` when there is none in time."""
         flow = self.flow_of(exchange, request)
         try:
-            waited = await apart(queue.enter(flow, len(request.raw)))
+            waited = await apart(queue.enter(flow, len(request.raw)), lambda _: queue.leave())
         except QueueFull as full:
             self.metrics.limit_refusals.labels("queue").inc()
             why = "There was no free place in time" if full.waited else "Too many requests are waiting"
@@ -221,6 +221,10 @@ class Admission:
         chosen = (key.lane if key else None) or (account.lane if account else None)
         lane: Lane = "batch" if chosen == "batch" or request.body.get("service_tier") == "flex" else "interactive"
         return Flow(exchange.account.name, lane, (account.weight if account else None) or 1)
+
+
+def _give_back(held: Held) -> None:
+    held.settle(0, 0)
 
 
 def refusal_of(reached: LimitReached) -> GatewayError:

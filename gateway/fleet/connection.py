@@ -34,6 +34,7 @@ LONGEST_HEAD = 64 * 1024
 LONGEST_ANSWER = 64 * 1024 * 1024  # bytes of an answer that is not streamed
 MOST_BUFFERED = 256 * 1024  # bytes of a block that nobody has asked for yet
 LARGE_BODY = 64 * 1024  # from here on, copying a body costs more than writing it by itself
+_NO_ADDRESS = "The model's server has an address that is none."
 
 
 class HttpResponse:
@@ -397,7 +398,7 @@ class UpstreamClient:
     async def _ask(self, target: _Target, head: bytes, body: bytes, deadline: Deadline) -> HttpResponse:
         connection = self._kept(target)
         if connection is None:
-            connection = await apart(self._connect(target, deadline))
+            connection = await apart(self._connect(target, deadline), _Connection.abort)
             if connection.transport.is_closing():
                 raise UpstreamDisconnected("The model's server left before it was asked.")
         response = connection.send(head, body, self._waiting)
@@ -461,7 +462,7 @@ class UpstreamClient:
             name = parts.netloc.rpartition("@")[2]
             head = f"{method} {parts.path or '/'} HTTP/1.1\r\nhost: {name}\r\n".encode("ascii")
         except ValueError as error:
-            raise UpstreamUnreachable("The model's server has an address that is none.") from error
+            raise UpstreamUnreachable(_NO_ADDRESS, retry_after=5.0) from error
         if not host or head.count(b"\r\n") != 2:
-            raise UpstreamUnreachable("The model's server has an address that is none.")
+            raise UpstreamUnreachable(_NO_ADDRESS, retry_after=5.0)
         return _Target(host, port, tls, head, self._idle.setdefault((host, port, tls), {}))

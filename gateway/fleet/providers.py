@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from gateway.errors import (
+    EndpointNotServed,
     GatewayError,
     UpstreamDisconnected,
     UpstreamProtocol,
@@ -82,7 +83,8 @@ class ProviderResponse:
 
     async def consume(self, consumer: Consumer) -> None:
         """Hand the answer to the consumer: an event per chunk, or the whole document."""
-        await apart(self._consume(consumer))  # litellm and its client ask which task they are in
+        # litellm and its client ask which task they are in.
+        await apart(self._consume(consumer), lambda _: None)
 
     async def _consume(self, consumer: Consumer) -> None:
         try:
@@ -142,12 +144,14 @@ class Provider:
 
     async def post(self, url: str, body: bytes, lines: bytes, deadline: Deadline) -> ProviderResponse:
         """Ask the provider for what the URL's path and the body say; raises `GatewayError` of the fitting kind."""
-        return await apart(self._post(url, body, deadline))
+        return await apart(self._post(url, body, deadline), ProviderResponse.close)
 
     async def _post(self, url: str, body: bytes, deadline: Deadline) -> ProviderResponse:
+        chat = url.endswith("/v1/chat/completions")
+        if not chat and not url.endswith("/v1/completions"):
+            raise EndpointNotServed
         library = await asyncio.to_thread(_library)
         fields = json.loads(body)
-        chat = url.endswith("/chat/completions")
         arguments = self._arguments(fields, _CHAT if chat else _TEXT)
         stream = bool(fields.get("stream"))
         if stream:

@@ -22,6 +22,7 @@ Lane = Literal["interactive", "batch"]
 LANES: tuple[Lane, ...] = ("interactive", "batch")
 BATCH_SHARE = 0.1  # of an account's weight
 MOST_FLOWS = 10_000  # finish tags that are remembered before those of the past are dropped
+MOST_GONE = 64  # places of clients that left, beyond as many as wait, before they are dropped
 
 
 class QueueFull(Exception):
@@ -95,6 +96,7 @@ class FairQueue:
             raise QueueFull(self._estimate(), waited=True) from None
         finally:
             self._waiting[flow.lane] -= 1
+            self._drop_the_gone()
         return self._clock() - began
 
     def leave(self) -> None:
@@ -128,6 +130,12 @@ class FairQueue:
             if not turn.cancelled():
                 self.leave()  # the turn came just as its client left
             raise
+
+    def _drop_the_gone(self) -> None:
+        """Bound the memory of who came and left while nobody had a turn."""
+        if len(self._heap) > 2 * sum(self._waiting.values()) + MOST_GONE:
+            self._heap = [place for place in self._heap if not place[2].done()]
+            heapq.heapify(self._heap)
 
     def _tag(self, flow: Flow, cost: float) -> float:
         if len(self._finish) > MOST_FLOWS:

@@ -116,11 +116,15 @@ class Driver:
             self._step(asyncio.CancelledError(msg))
 
 
-async def apart(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run a coroutine in a task of its own; it is cancelled with whoever waits for it."""
+async def apart(work: Coroutine[Any, Any, Result], unwanted: Callable[[Result], object]) -> Result:
+    """Run a coroutine in a task of its own; it is cancelled with whoever waits for it.
+
+    `unwanted` lets go of a result that came in the very turn of the loop in which whoever waited was cancelled.
+    """
     task = asyncio.get_running_loop().create_task(work)
     try:
         return await task
     except BaseException:
-        task.cancel()
+        if not task.cancel() and not task.cancelled() and task.exception() is None:
+            unwanted(task.result())
         raise

@@ -229,3 +229,23 @@ def test_a_missing_key_is_a_mistake_of_the_settings(tmp_path: Path) -> None:
         running_gateway(Settings(data_dir=tmp_path, models=(model,))),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/responses", {"input": "hi"}),
+        ("/v1/embeddings", {"input": "hi"}),
+        ("/v1/messages", {"messages": HI, "max_tokens": 5}),
+    ],
+)
+def test_an_endpoint_that_no_provider_is_asked_for(
+    house: RunningGateway, provider: FakeVllm, path: str, fields: dict[str, Any]
+) -> None:
+    """It is told as such, and not as a mistake in one of its fields; nothing reaches the provider."""
+    headers = {"authorization": f"Bearer {house.key()}"}
+    answer = house.http.post(path, headers=headers, json={"model": "claude"} | fields)
+    assert answer.status_code == 400
+    assert "does not serve this endpoint" in answer.json()["error"]["message"]
+    assert house.record()["error"] == "unsupported_endpoint"
+    assert provider.received == []

@@ -121,6 +121,20 @@ async def test_a_turn_of_one_who_left_goes_to_the_next() -> None:
     assert not queue.enter_now()
 
 
+async def test_who_came_and_left_is_forgotten() -> None:
+    """Also while nobody has a turn: a model that hangs must not fill the memory with those who gave up on it."""
+    queue = full(length=10)
+    async with waiting(queue, INTERACTIVE, INTERACTIVE) as turns:
+        for _ in range(1000):
+            task = asyncio.create_task(queue.enter(BATCH, 1))
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        assert len(queue._heap) < 100
+        await pass_turns(queue, 2)
+        assert turns == [INTERACTIVE, INTERACTIVE]
+
+
 @given(st.lists(st.sampled_from(["enter", "leave", "cancel"]), max_size=60), st.integers(1, 3))
 def test_never_more_than_the_capacity_and_none_lost(steps: list[str], capacity: int) -> None:
     """Whatever comes and goes: at most `capacity` are in, and nobody waits while there is room."""

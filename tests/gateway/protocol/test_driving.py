@@ -81,7 +81,7 @@ def test_futures_and_sleeps_are_waited_for() -> None:
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         driven.start(wait(future, said))
         driven.start(wait(asyncio.sleep(0), said))
-        driven.start(wait(apart(asyncio.wait_for(future, 5)), said))
+        driven.start(wait(apart(asyncio.wait_for(future, 5), lambda _: None), said))
         future.set_result(None)
         await asyncio.sleep(0.05)
 
@@ -131,7 +131,7 @@ def test_cancelling_reaches_the_next_wait_and_the_task_apart() -> None:
             await asyncio.sleep(0)
             for driver in driven.under_way:
                 driver.cancel()
-            await wait(apart(wait(Wakeup(), said)), said)
+            await wait(apart(wait(Wakeup(), said), print), said)
 
         driver = driven.start(cancel_oneself())
         await asyncio.sleep(0.05)
@@ -141,3 +141,41 @@ def test_cancelling_reaches_the_next_wait_and_the_task_apart() -> None:
     ended, said = run(test)
     assert said[0] == "cancelled"
     assert [type(error) for error in ended] == [asyncio.CancelledError]
+
+
+def test_a_result_that_comes_as_its_waiter_is_cancelled_is_let_go_of() -> None:
+    """In one turn of the loop: it was made, and nobody will ever see it."""
+
+    async def test(driven: Driven, said: list[str]) -> None:
+        made: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+        async def make() -> str:
+            return await made
+
+        work = apart(make(), said.append)
+        driver = driven.start(wait(work, said))
+        await asyncio.sleep(0)
+        made.set_result("let go of")
+        driver.cancel()
+        await asyncio.sleep(0.01)
+
+    ended, said = run(test)
+    assert said == ["let go of", "cancelled"]
+    assert [type(error) for error in ended] == [asyncio.CancelledError]
+
+
+def test_a_failure_apart_is_raised_and_nothing_let_go_of() -> None:
+    """There is no result then."""
+
+    async def test(driven: Driven, said: list[str]) -> None:
+        async def fail() -> str:
+            await asyncio.sleep(0)
+            raise ValueError
+
+        work = apart(fail(), said.append)
+        driven.start(wait(work, said))
+        await asyncio.sleep(0.01)
+
+    ended, said = run(test)
+    assert said == []
+    assert [type(error) for error in ended] == [ValueError]
