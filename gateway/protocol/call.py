@@ -198,6 +198,25 @@ class Call:
             self._wakeup.give()
 
 
+class UnframedCall(Call):
+    """Of a client of HTTP/1.0, which knows no chunks: what has no length ends with its connection, never kept there."""
+
+    __slots__ = ()
+
+    def begin(self, lines: bytes, block: bytes) -> None:
+        """Begin an answer whose length is not known."""
+        self._write(b"%b\r\n%b" % (self._head(200, lines), block))
+
+    def write(self, block: bytes) -> None:
+        """Send a further block."""
+        self._write(block)
+
+    def end(self, block: bytes) -> None:
+        """Send the last block."""
+        self._write(block)
+        self._complete()
+
+
 class Presence:
     """The block of `Call.presence`: what waits inside it sees a `CancelledError` when the client leaves."""
 

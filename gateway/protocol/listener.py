@@ -20,9 +20,9 @@ from typing import Any, cast
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from gateway.errors import InternalError
+from gateway.errors import BadRequest, InternalError
 from gateway.ledger.identifiers import uuid7
-from gateway.protocol.call import Call
+from gateway.protocol.call import Call, UnframedCall
 from gateway.protocol.driving import Driver
 from gateway.protocol.head import Head
 
@@ -31,6 +31,7 @@ HEADER_TIMEOUT_S = 30.0
 READER_TIMEOUT_S = 60.0  # for a client that takes nothing of its answer
 LOST_S = 60  # for a client whose network is gone, so that not even its leaving is heard of
 LEFTOVER_TIMEOUT_S = 30.0  # for the rest of a body that was answered before its end
+LONGEST_HEAD = 64 * 1024  # bytes of what is no body, and a read more
 CHECK_S = 1.0  # how often a connection looks at its deadlines: a timer for each request would cost more than the check
 BACKLOG = 2048
 LINGER_S = 0.3  # at the end: for a client that was promised that its connection is kept, and is sending already
@@ -143,6 +144,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self._waiting: tuple[Call, Handler] | None = None  # starts when the read that brought its head is parsed
         self._known: _Known | None = None  # the head of the request before
         self._in_head = False
+        self._beside = 0  # bytes read of a head, or of what follows a body, since there was something of a body
         self._peer = ""
         self._due: float | None = None  # when to close, for want of a request, a head or the rest of a body
         self._reader_due: float | None = None  # when to cut off a client that does not read
@@ -183,8 +185,11 @@ class GatewayProtocol(HttpToolsProtocol):
             call.received_whole(body)
             self.cycle = call  # type: ignore[assignment]
         else:
+            self._beside += len(data)
             super().data_received(data)
             if self._waiting is None:
+                if self._beside > LONGEST_HEAD:
+                    self._refuse_unread(f"The request's headers are longer than {LONGEST_HEAD} bytes: shorten them.")
                 return
             (call, handler), self._waiting = self._waiting, None
             self._known = _known(data, call, handler) if rests else None
@@ -195,6 +200,24 @@ class GatewayProtocol(HttpToolsProtocol):
         before = self._reading()
         over = before is not None and before.response_complete and before.body_complete
         return (over or self.cycle is None) and not self._in_head and not self.transport.is_closing()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what the parser could not read."""
+        self._refuse_unread("This is no valid HTTP/1.1 request: see what a proxy on the way makes of it.")
+
+    def _refuse_unread(self, text: str) -> None:
+        """End a connection that sent what can't be read: after the answer under way, else with a refusal."""
+        over = self.cycle is None or self.cycle.response_complete
+        if not over and self._has_whole_body():
+            self.cycle.keep_alive = False
+            self.flow.pause_reading()
+            return
+        call, self._waiting = self._reading(), None
+        # The refusal of a body that broke would stand in the middle of an answer to it, or before one to another.
+        if over or (call is not None and not call.started and not self._queue):
+            refusal = Call(self, Head(b"", []), self._peer, keep_alive=False)
+            refusal.answer(BadRequest.status, b"x-request-id: %b\r\n" % uuid7().encode(), BadRequest(text).encoded())
+        self.transport.close()
 
     def pause_writing(self) -> None:
         """Start the clock for a client that does not read; closing would wait for it, so it will be cut off."""
@@ -240,7 +263,7 @@ class GatewayProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Start the clock for a head."""
         self.url, self.headers, self.expect_100_continue = b"", [], False
-        self._in_head = True
+        self._in_head, self._beside = True, 0
         self._allow(self.header_timeout_s)
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -261,8 +284,9 @@ class GatewayProtocol(HttpToolsProtocol):
             self.expect_100_continue = any(n == b"expect" and v.lower() == b"100-continue" for n, v in headers)
             super().on_headers_complete()
             return
-        keep_alive = self.parser.get_http_version() != "1.0" and self.parser.should_keep_alive() and not self._parting
-        call = Call(self, Head(path, self.headers), self._peer, keep_alive)
+        old = self.parser.get_http_version() == "1.0"
+        keep_alive = not old and self.parser.should_keep_alive() and not self._parting
+        call = (UnframedCall if old else Call)(self, Head(path, self.headers), self._peer, keep_alive)
         before = self.cycle
         self.cycle = call  # type: ignore[assignment]
         if before is None or before.response_complete:
@@ -273,6 +297,7 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Keep a piece of a body that somebody waits for."""
+        self._beside = 0
         call = self._reading()
         if call is None:
             super().on_body(body)
