@@ -39,11 +39,13 @@ GatewayError
 
 from __future__ import annotations
 
+import http
 import json
 import math
 from typing import Any, ClassVar
 
 _NO_RETRY = (b"x-should-retry", b"false")
+_STATUSES = frozenset(http.HTTPStatus)
 
 
 class GatewayError(Exception):
@@ -264,8 +266,8 @@ class UpstreamRejected(UpstreamError):
 
     @property
     def answer_status(self) -> int:
-        """The backend's status; 400 instead of 422."""
-        return 400 if self._status == 422 else self._status
+        """The backend's status; 400 instead of 422, and of what is no status of HTTP."""
+        return 400 if self._status == 422 or self._status not in _STATUSES else self._status
 
 
 class EndpointNotServed(UpstreamError):

@@ -190,13 +190,11 @@ class Pipeline:
         exchange.error = (error.code or error.type) if error is not None else None
         if error is not None:
             self.metrics.refusals.labels(counted_as(exchange.error)).inc()
-        try:
-            if exchange.account is not None and exchange.dialect.recorded:
-                self.recorder.final(exchange)
-        finally:
-            if exchange.reservation is not None:
-                # Before the client has the last byte, so that its next request finds what this one did not use.
-                exchange.reservation.settle(exchange.tokens, exchange.cost)
+        if exchange.account is not None and exchange.dialect.recorded:
+            self.recorder.final(exchange)  # what can't be recorded is settled by `handle`, by what its caller then got
+        if exchange.reservation is not None:
+            # Before the client has the last byte, so that its next request finds what this one did not use.
+            exchange.reservation.settle(exchange.tokens, exchange.cost)
         exchange.recorded = True
 
     async def _refuse(self, exchange: Exchange, call: Call, error: GatewayError) -> None:

@@ -77,6 +77,9 @@ class Recorder:
             exchange.cost = cost_of(usage, route.prices)
             exchange.output_tokens = usage["output_tokens"]
             exchange.tokens = usage["input_tokens"] + exchange.output_tokens
+        else:
+            # It may have been answered, and could not be recorded so: what its caller then gets costs nothing.
+            exchange.cost = exchange.tokens = exchange.output_tokens = 0
         account = exchange.account
         kept = self._keep_text and not exchange.preferences.no_log and (account is None or account.keep_text)
         client = client_of(exchange.head, self._origin.network(exchange.peer, exchange.head.headers))

@@ -21,5 +21,6 @@ def list_of_models(endpoint: Endpoint, names: Sequence[str]) -> dict[str, Any]:
     """Return the list of all models, always on one page."""
     found = [model_object(endpoint, name) for name in names]
     if endpoint == "messages":
-        return {"data": found, "has_more": False, "first_id": names[0], "last_id": names[-1]}
+        first, last = (names[0], names[-1]) if names else (None, None)
+        return {"data": found, "has_more": False, "first_id": first, "last_id": last}
     return {"object": "list", "data": found}

@@ -9,6 +9,7 @@ import httpx
 import openai
 import pytest
 
+from gateway.ledger import keys
 from tests.endpoints import (
     LAST,
     a_response,
@@ -472,6 +473,9 @@ def test_models_as_anthropics_clients_read_them(house: RunningGateway) -> None:
     assert (listed["first_id"], listed["last_id"], listed["has_more"]) == ("auto", "teacher", False)
     assert house.http.get("/v1/models/teacher", headers=headers).json()["display_name"] == "teacher"
     assert house.http.get("/v1/models/nobody", headers=headers).json()["error"]["type"] == "not_found_error"
+    headers["x-api-key"] = house.key(scope=keys.Scope(models=("gone",)))
+    empty: dict[str, Any] = {"data": [], "first_id": None, "last_id": None, "has_more": False}
+    assert house.http.get("/v1/models", headers=headers).json() == empty
 
 
 def test_the_same_idempotency_key_in_flight(house: RunningGateway, vllm: FakeVllm) -> None:

@@ -199,6 +199,7 @@ def test_models(house: RunningGateway) -> None:
         (error_response(400, "This model's maximum context length is 9 tokens."), 400, "context_length_exceeded"),
         (response(b"not json", 400), 400, None),
         (response(b'"text"', 400), 400, None),
+        (error_response(460, "a status of some proxy's own"), 400, None),
         (error_response(401, "bad key"), 502, "upstream_error"),
         (error_response(403, "no"), 502, "upstream_error"),
         (error_response(404, "The model does not exist."), 502, "upstream_error"),

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from gateway.ledger import accounts, fingerprint, traffic
+from gateway.errors import NotRecorded
+from gateway.ledger import accounts, fingerprint, limits, traffic
 from gateway.ledger.frames import Kind
 from gateway.ledger.spool import read_segment, segments
+from gateway.protocol.exchange import Exchange
 from gateway.settings import RecordSettings, Settings, SpoolSettings
 from tests.fakes import FakeVllm, Received, Script, answer_like_vllm
 from tests.gateway.conftest import RunningGateway, eventually, running_gateway, settings_for
@@ -140,6 +142,27 @@ def test_a_disk_that_fills_under_way_is_no_success(
         text = ask(house, key, stream=True).text
         assert '"code": "not_recorded"' in text
         assert text.endswith("data: [DONE]\n\n")
+
+
+def test_what_could_not_be_recorded_costs_nothing(own_house: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer is held back then, and neither its record nor the budget says that somebody paid for it."""
+    key, recorder = own_house.key(), own_house.worker.recorder
+    with own_house.database.write() as connection:
+        limits.assign(connection, "account", "acme", {"usd_day": 10**9}, "test")
+    own_house.synchronise()
+    write, tries = recorder._write_final, [NotRecorded("the disk was full")]
+
+    def fail_once(exchange: Exchange, record: dict[str, Any]) -> None:
+        if tries:
+            raise tries.pop()
+        write(exchange, record)
+
+    monkeypatch.setattr(recorder, "_write_final", fail_once)
+    assert ask(own_house, key).json()["error"]["code"] == "not_recorded"
+    (budget,) = own_house.worker.limiter._leases.values()
+    assert (own_house.record()["status"], own_house.record()["cost"], budget.cells[budget.at + 1]) == (503, 0, 0)
+    assert ask(own_house, key).status_code == 200
+    assert budget.cells[budget.at + 1] == own_house.record()["cost"] > 0
 
 
 def test_serving_unrecorded_is_a_choice_and_counted(
