@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from gateway.ledger.engines import BUSY_MS, WRITE, make_engine
 from gateway.ledger.errors import InvalidValue, Unreachable
+from gateway.ledger.serving import FileRight, Right, SessionRight
 from gateway.ledger.watching import CHANNEL, Listening, Polling, Watch
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -107,6 +108,13 @@ class Database:
     def watch(self) -> Watch:
         """Return what follows the revision; for one thread, which closes it."""
         return Listening(self._engine) if self.is_postgresql else Polling(self._engine)
+
+    def right_to_serve(self) -> Right:
+        """Return the right to serve the students, not taken yet; for one thread at a time, which closes it."""
+        if self.is_postgresql:
+            return SessionRight(self._engine)
+        path = sa.make_url(self.url).database
+        return FileRight(Path(f"{path}.serving") if path else None)
 
     @property
     def is_postgresql(self) -> bool:
