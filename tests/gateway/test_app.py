@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,18 +21,20 @@ import openai
 import pytest
 
 from gateway import reload
-from gateway.ledger import accounts, drains, keys, metric_files, registry
+from gateway.ledger import accounts, drains, keys, limits, metric_files, registry
 from gateway.ledger.database import Database
 from gateway.ledger.distance import Distance
 from tests.conftest import ROOT
 from tests.control_plane import impose
-from tests.fakes import FakeVllm, Received, Script, Wait, chat_answer, chat_stream, fake_vllm
+from tests.fakes import FakeVllm, Hang, Received, Script, Wait, chat_answer, chat_stream, fake_vllm
 from tests.gateway.commands.cli import Cli
 from tests.gateway.conftest import RunningGateway, eventually, running_gateway, settings_for
 from tests.gateway.test_routing import FAR, ROWS, SYSTEM, student
 
 HI: list[Any] = [{"role": "user", "content": "hi"}]
-SETTINGS = 'data_dir = "data"\n[[models]]\nname = "teacher"\nbackends = {backends}\n'
+SETTINGS = (
+    'data_dir = "data"\n[[models]]\nname = "teacher"\nbackends = {backends}\ninput_price = 1.0\noutput_price = 3.0\n'
+)
 NEAR = [SYSTEM, {"role": "user", "content": "Which colour has a ripe fig?"}]
 
 
@@ -203,6 +206,31 @@ def test_a_key_made_while_the_control_plane_is_away_is_not_called_wrong(tmp_path
         assert ask(house, key).status_code == 200
 
 
+def test_a_control_plane_that_answers_late_holds_up_nobody(
+    tmp_path: Path, vllm: FakeVllm, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Known keys are served at once, one that is not known is 503; what was decided binds as soon as it answers."""
+    with running_gateway(settings_for(tmp_path, vllm.url)) as house:
+        key, late, kind = house.key(), threading.Event(), type(house.worker.control._watch)
+        revision = kind.revision
+
+        def after_a_while(watch: Any) -> int:
+            late.wait(20.0)
+            return int(revision(watch))
+
+        monkeypatch.setattr(kind, "revision", after_a_while)
+        with house.database.write() as connection:
+            keys.revoke(connection, keys.every(connection, "acme")[0].id, "test")
+        eventually(lambda: house.worker.control.age_s > 1.2)
+        began = time.monotonic()
+        assert ask(house, key).status_code == 200
+        assert ask(house, "sk-safe-nobody").status_code == 503
+        assert house.http.get("/ready").status_code == 200
+        assert time.monotonic() - began < 10.0
+        late.set()
+        eventually(lambda: ask(house, key).status_code == 401)
+
+
 @contextmanager
 def gateway_command(folder: Path, *urls: str, workers: int = 2) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """Run `spiritsafe gateway` with a settings file; yields the parent and the address."""
@@ -257,6 +285,27 @@ def test_workers_come_back_and_go_with_their_parent(tmp_path: Path) -> None:
         children = _children(parent.pid)
         os.kill(parent.pid, signal.SIGKILL)
         eventually(lambda: not any(map(_is_alive, children)), 10.0)
+
+
+@pytest.mark.slow
+def test_a_killed_gateway_gives_back_what_it_had_reserved(tmp_path: Path, vllm: FakeVllm) -> None:
+    """Place and budget of a request under way are free again once its worker is gone, and the next one is served."""
+    vllm.play(Hang())
+    with gateway_command(tmp_path, vllm.url, workers=1) as (parent, url), ThreadPoolExecutor(1) as threads:
+        key = _key(tmp_path)
+        with Database(f"sqlite:///{tmp_path / 'data' / 'control.sqlite'}").write() as connection:
+            # One answer of the default context at 1 and 3 dollars a million tokens fits, and no second beside it.
+            limits.assign(connection, "account", "acme", {"parallel": 1, "usd_day": 9_000_000}, "test")
+        time.sleep(0.5)
+        under_way = threads.submit(_ask_at, url, key, False)
+        eventually(lambda: len(vllm.received) == 1)
+        assert _ask_at(url, key, False).status_code == 429
+        (worker,) = _children(parent.pid)
+        os.kill(worker, signal.SIGKILL)
+        with pytest.raises(httpx.TransportError):
+            under_way.result(20)
+        eventually(lambda: _answers(url), 30.0)
+        assert _ask_at(url, key, False).status_code == 200
 
 
 @pytest.mark.slow
