@@ -86,7 +86,7 @@ docs: setup-docs ## make build/site of docs/; dead links are errors
 	.venv-docs/bin/zensical build --clean --strict
 
 .PHONY: check
-check: lint ## lint and the unit tests: under a minute, no models
+check: lint ## lint and the unit tests: about a minute on two idle cores, no models
 	$(BIN)/pytest -q -m "$(UNIT)" -n 3 --dist loadfile --hypothesis-profile quick
 
 .PHONY: test
