@@ -72,47 +72,6 @@ def test_a_gateway_without_its_store(tmp_path: Path, own_vllm: FakeVllm) -> None
         assert [status(name) for name in keys] == [200, 200, 200], "what is held of a budget is spent"
 
 
-@pytest.mark.slow
-def test_a_gateway_without_any_store(tmp_path: Path, own_vllm: FakeVllm) -> None:
-    """Control plane and Valkey dead at once: known keys go on from memory, and none is wrong until both are back."""
-    port = asyncio.run(_free_port())
-    settings = settings_for(tmp_path, own_vllm.url)
-    settings = dataclasses.replace(settings, limits=LimitsSettings(store=f"valkey://127.0.0.1:{port}/0"))
-    control, away = tmp_path / "control.sqlite", tmp_path / "away.sqlite"
-    with running_gateway(settings) as house:
-        keys = {name: house.key(name) for name in ("free", "paced", "budgeted")} | {"unknown": "sk-safe-unknown"}
-        with house.database.write() as connection:
-            limits.assign(connection, "account", "paced", {"rpm": 600}, "olga")
-            limits.assign(connection, "account", "budgeted", {"usd_day": 10**9}, "olga")
-        house.synchronise()
-
-        def asked(name: str) -> tuple[int, str | None]:
-            headers = {"authorization": f"Bearer {keys[name]}"}
-            answer = house.http.post("/v1/chat/completions", headers=headers, json=BODY)
-            return answer.status_code, answer.json().get("error", {}).get("code")
-
-        def gauge(name: str) -> float:
-            return float(house.worker.metrics.registry.get_sample_value(f"spiritsafe_{name}") or 0.0)
-
-        good, wrong, away_now = (200, None), (401, "invalid_api_key"), (503, "control_state_unavailable")
-        with ValkeyServer(port=port):
-            eventually(lambda: asked("budgeted") == good, 20.0)
-            eventually(lambda: asked("unknown") == wrong, 20.0)
-        control.rename(away)
-        eventually(lambda: gauge("control_state_age_seconds") > 1.5, 20.0)
-        eventually(lambda: gauge("limit_store_up") == 0.0, 20.0)
-        # Of the budget what is held is spent.
-        assert [asked(name) for name in keys] == [good, good, good, away_now]
-        house.worker.control.max_age_s = 0.5
-        assert [asked(name) for name in keys] == [away_now] * 4
-        house.worker.control.max_age_s = 300.0
-        away.rename(control)
-        with ValkeyServer(port=port):
-            eventually(lambda: asked("unknown") == wrong, 20.0)
-            eventually(lambda: gauge("limit_store_up") == 1.0, 20.0)
-            assert [asked(name) for name in keys] == [good, good, good, wrong]
-
-
 async def _free_port() -> int:
     server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
     port = int(server.sockets[0].getsockname()[1])
