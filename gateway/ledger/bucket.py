@@ -285,7 +285,7 @@ class Bucket:
             self._delete([] if before is None else [before])
 
     def merge_notes(self) -> int:
-        """Put all that was noted into one object and delete the others: an object is never changed, so none is missed."""
+        """Put all that was noted into one object and delete the others: none is ever changed, so none is missed."""
         names, numbers = self._notes()
         if len(names) > 1:
             self._put_note(numbers)

@@ -116,7 +116,7 @@ class _Process:
         self._hung_s: float | None = None
 
     def decode(self, payloads: Sequence[bytes]) -> Decoded:
-        """Have it decode payloads. Raises whatever a broken pipe does when it dies, and when it hangs, for it is killed."""
+        """Have it decode payloads. Raises what a broken pipe does when it dies, and when it hangs, for it is killed."""
         limit_s = _ANSWER_S + sum(map(len, payloads)) / _SLOWEST_BYTES_S
         limit = threading.Timer(limit_s, self._give_up, (limit_s,))
         limit.start()

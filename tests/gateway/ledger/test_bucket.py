@@ -367,7 +367,7 @@ def test_appends_of_another_machine_wait_for_a_rewrite(
 def test_a_rewrite_that_comes_second_is_made_again(
     house: Callable[..., Settings], store: s3.Store, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    """Two machines merge one day, as the turn of the first was thought to be nobody's: none fails, each row is there."""
+    """Two machines merge one day, as the turn of the first was thought nobody's: none fails, each row is there."""
     monkeypatch.setattr(importlib.import_module("gateway.ledger.bucket"), "GIVEN_UP_S", 0.1)
     first, second = Lake.of(house("one")), Lake.of(house("two"))
     for number in range(3):

@@ -93,7 +93,7 @@ def test_a_killed_decoder_costs_nothing(caplog: pytest.LogCaptureFixture) -> Non
 def test_a_decoder_that_hangs_is_killed(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, size: int
 ) -> None:
-    """What it was given is decoded once it is late, whether it takes it or not; it is counted and another one begins."""
+    """What it was given is decoded once it is late, whether it takes it or not; it is counted, another begins."""
     monkeypatch.setattr(decoding, "_SLOWEST_BYTES_S", 1e9)
     payloads = _payloads(record("a", prompt="x" * size))
     lost: list[None] = []
