@@ -64,12 +64,15 @@ class IngesterMetrics:
             "Commits made again because another machine's came first.",
             registry=registry,
         )
+        self._lost_decoders = Counter(
+            "spiritsafe_decoders_lost", "Decoders that died, or hung and were killed.", registry=registry
+        )
         self._committing = Gauge(
             "spiritsafe_lake_commit_seconds", "How long the commit under way has taken so far.", registry=registry
         )
         self._used = Gauge("spiritsafe_disk_used_bytes", "What spool and lake take.", registry=registry)
         self._budget = Gauge("spiritsafe_disk_budget_bytes", "What they may take (0: no bound).", registry=registry)
-        self._seen = dict.fromkeys((self._rows, self._failures, self._damaged, self._conflicts), 0)
+        self._seen = dict.fromkeys((self._rows, self._failures, self._damaged, self._conflicts, self._lost_decoders), 0)
 
     def update(self, worker: Ingester, disk: DiskBudget) -> None:
         """Take the worker's and the disk's figures of this moment."""
@@ -86,6 +89,7 @@ class IngesterMetrics:
             self._failures: worker.failures,
             self._damaged: worker.damaged_bytes(),
             self._conflicts: worker.conflicts,
+            self._lost_decoders: worker.lost_decoders,
         }
         for counter, value in figures.items():
             counter.inc(max(0, value - self._seen[counter]))

@@ -7,7 +7,7 @@ when a machine hangs in the middle.
 ```
 PREFIX/traffic/        the Delta table
 PREFIX/hidden/HEX      a tombstone; the name is the account's, in hexadecimal
-PREFIX/removed/ID      numbers of rows that were removed on purpose, an object for each process that removed some
+PREFIX/removed/ID      numbers of rows that were removed on purpose; written once, some hold what others do
 PREFIX/turn            whoever rewrites files has appends wait meanwhile
 PREFIX/ordered.json    which files each day was ordered into
 ```
@@ -74,7 +74,7 @@ class Bucket:
         self._bucket, self._prefix = bucket, f"{prefix}/"
         self._local = local
         self._noted: removed_numbers.Numbers = {}
-        self._note = f"removed/{uuid.uuid4().hex}"
+        self._note: str | None = None  # the object that has what this process noted
         keys = settings.keys()
         self.options = _delta_options(settings, keys)
         with self.checked():
@@ -274,17 +274,40 @@ class Bucket:
 
     def removed(self) -> dict[str, NDArray[np.int64]]:
         """Return the numbers that any process has noted."""
-        numbers: removed_numbers.Numbers = {}
-        for found in self._list("removed/"):
-            numbers = removed_numbers.union(numbers, removed_numbers.decode(self.read(found.name) or b"{}"))
-        return numbers
+        return self._notes()[1]
 
     def note_removed(self, rows: pa.Table) -> None:
-        """Note numbers in this process's own object: two that change one object would lose what the other wrote."""
+        """Note numbers in an object of its own: two that change one object would lose what the other wrote."""
         fresh = removed_numbers.numbers_of(rows)
         if fresh:
             self._noted = removed_numbers.union(self._noted, fresh)
-            self.write(self._note, removed_numbers.encode(self._noted))
+            before, self._note = self._note, self._put_note(self._noted)
+            self._delete([] if before is None else [before])
+
+    def merge_notes(self) -> int:
+        """Put all that was noted into one object and delete the others: none is ever changed, so none is missed."""
+        names, numbers = self._notes()
+        if len(names) > 1:
+            self._put_note(numbers)
+            self._delete(names)
+        return len(names) if len(names) > 1 else 0
+
+    def _put_note(self, numbers: removed_numbers.Numbers) -> str:
+        name = f"removed/{uuid.uuid4().hex}"
+        self.write(name, removed_numbers.encode(numbers))
+        return name
+
+    def _notes(self) -> tuple[list[str], removed_numbers.Numbers]:
+        """Return the objects there are and what they hold together, however many are merged meanwhile."""
+        while True:
+            names = [found.name for found in self._list("removed/")]
+            texts = [self.read(name) for name in names]
+            if None not in texts:
+                break  # else another one holds what was in it, which stood there before it was deleted
+        numbers: removed_numbers.Numbers = {}
+        for text in texts:
+            numbers = removed_numbers.union(numbers, removed_numbers.decode(text or b"{}"))
+        return names, numbers
 
     # --- calls --------------------------------------------------------------------------------------------------------
 

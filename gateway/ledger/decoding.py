@@ -1,7 +1,8 @@
 """From the payloads of frames to rows, here or in processes beside the ingester: it is most of ingestion's work.
 
 A decoder is this module run as a program. It gets payloads by its standard input and answers with rows as an Arrow
-stream; it keeps nothing, ends when its input does, and may be killed at any point: what it owed is decoded here.
+stream; it keeps nothing, ends when its input does, and may be killed at any point: what it owed is decoded here. So is
+what one owes that hangs: it is killed when it has not answered in time.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import queue
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,6 +36,8 @@ Finish = Callable[[dict[str, Any]], dict[str, Any]]
 
 _COUNT = np.dtype("<u8")
 _PIPE_BYTES = 1024 * 1024
+# A piece of 4 MB takes a second at most with fingerprints: a fiftieth of that is a machine that is hardly there.
+_ANSWER_S, _SLOWEST_BYTES_S = 30.0, 256 * 1024
 
 
 class Decoded(NamedTuple):
@@ -55,10 +59,13 @@ def decode(payloads: Sequence[bytes | memoryview], finish: Finish) -> Decoded:
 
 
 class Decoders:
-    """So many processes that decode beside this one, begun when there is work for them."""
+    """So many processes that decode beside this one, begun when there is work for them.
 
-    def __init__(self, finish: Finish, count: int) -> None:
-        self._finish = finish
+    `on_lost` is told, in any thread, of each that died or was killed because it hung.
+    """
+
+    def __init__(self, finish: Finish, count: int, on_lost: Callable[[], None] = lambda: None) -> None:
+        self._finish, self._on_lost = finish, on_lost
         self._threads = ThreadPoolExecutor(count, "ingester-decoders")
         self._idle: queue.SimpleQueue[_Process | None] = queue.SimpleQueue()
         for _number in range(count):
@@ -82,10 +89,10 @@ class Decoders:
             process = process or _Process(self._finish)
             return process.decode(payloads)
         except (OSError, pa.ArrowException, StopIteration) as error:
-            logger.warning("a decoder ended (%s): what it was given is decoded by the ingester itself", error)
-            if process is not None:
-                process.end()
-                process = None
+            reason = error if process is None else process.end() or error
+            process = None
+            self._on_lost()
+            logger.warning("a decoder ended (%s): what it was given is decoded by the ingester itself", reason)
             return decode(payloads, self._finish)
         finally:
             self._idle.put(process)
@@ -106,8 +113,30 @@ class _Process:
         assert self._process.stdout is not None
         self._input, self._output = self._process.stdin, self._process.stdout
         self._reader: pa.RecordBatchReader | None = None
+        self._hung_s: float | None = None
 
     def decode(self, payloads: Sequence[bytes]) -> Decoded:
+        """Have it decode payloads. Raises what a broken pipe does when it dies, and when it hangs, for it is killed."""
+        limit_s = _ANSWER_S + sum(map(len, payloads)) / _SLOWEST_BYTES_S
+        limit = threading.Timer(limit_s, self._give_up, (limit_s,))
+        limit.start()
+        try:
+            return self._answer(payloads)
+        finally:
+            limit.cancel()
+
+    def end(self) -> str | None:
+        """End it, however it is; returns why where it hung."""
+        self._process.kill()
+        self._process.communicate()
+        return None if self._hung_s is None else f"no answer in {self._hung_s:.3g} s"
+
+    def _give_up(self, after_s: float) -> None:
+        # Whoever writes to it or reads from it is told by the pipe's end.
+        self._hung_s = after_s
+        self._process.kill()
+
+    def _answer(self, payloads: Sequence[bytes]) -> Decoded:
         _send(self._input, payloads)
         if self._reader is None:
             self._reader = pa.ipc.open_stream(self._output)
@@ -116,10 +145,6 @@ class _Process:
         for record in said["logs"]:
             logging.getLogger(record["name"]).handle(logging.makeLogRecord(record))
         return Decoded(pa.Table.from_batches([batch]), said["unreadable"])
-
-    def end(self) -> None:
-        self._process.kill()
-        self._process.communicate()
 
 
 def _send(file: IO[bytes], payloads: Sequence[bytes]) -> None:

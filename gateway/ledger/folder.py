@@ -136,6 +136,10 @@ class Folder:
         """Note the numbers of rows that are about to go."""
         removed_numbers.note(self._path.parent, rows)
 
+    def merge_notes(self) -> int:
+        """Nothing: they are one file."""
+        return 0
+
     @property
     def _log(self) -> Path:
         return self._path / "_delta_log"

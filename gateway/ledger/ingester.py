@@ -219,8 +219,9 @@ class _Stream:
 class Ingester:
     """Moves the spool of one `data_dir` into its lake. `Forbidden` when another ingester does so already.
 
-    `finish` makes the documented form of a record as the gateway wrote it. `rows`, `failures` and `conflicts` count
-    what was committed, how often a try failed, and how often another machine's commit came first, since it began.
+    `finish` makes the documented form of a record as the gateway wrote it. `rows`, `failures`, `conflicts` and
+    `lost_decoders` count what was committed, how often a try failed, how often another machine's commit came first, and
+    decoders that died or hung, since it began.
     """
 
     def __init__(self, settings: IngesterSettings, finish: Finish) -> None:
@@ -239,6 +240,7 @@ class Ingester:
         self._taken: dict[str, int] = {}  # how far the lake has each stream, as far as is known here
         self._commits_until_tidy = 0
         self.rows = self.failures = 0
+        self._lost_decoders: list[None] = []  # appended to by the threads that wait for them
         self._directory.mkdir(parents=True, exist_ok=True)
         lock = os.open(self._directory / "ingester.lock", os.O_RDWR | os.O_CREAT, 0o600)
         self._release = weakref.finalize(self, os.close, lock)
@@ -293,6 +295,11 @@ class Ingester:
     def conflicts(self) -> int:
         """How many commits were made again because another machine's came first."""
         return self._lake.conflicts
+
+    @property
+    def lost_decoders(self) -> int:
+        """How many decoders died or were killed because they hung."""
+        return len(self._lost_decoders)
 
     def damaged_bytes(self) -> int:
         """Return how many damaged bytes were passed over in the segments that were read since it began."""
@@ -362,7 +369,9 @@ class Ingester:
     def _submit_to(self, waiting: int) -> Submit:
         """Return who decodes so many bytes: processes, where it is worth their start or they are there, or this one."""
         if waiting >= _BACKLOG_BYTES and self._decoder_count:
-            self._decoders = self._decoders or Decoders(self._finish, self._decoder_count)
+            self._decoders = self._decoders or Decoders(
+                self._finish, self._decoder_count, lambda: self._lost_decoders.append(None)
+            )
             self._backlog_at = time.monotonic()
         elif self._decoders is not None and time.monotonic() - self._backlog_at > _REST_S:
             self._end_decoders()

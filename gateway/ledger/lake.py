@@ -65,8 +65,10 @@ _CONFIGURATION: dict[str, str | None] = {
     "delta.dataSkippingStatsColumns": "id,time,account,spool_number,lake_version",
 }
 _COMMIT_ATTEMPTS = 50  # where others commit too: each loses to one that got through
+_REWRITE_ATTEMPTS = 5
 _LONGEST_PAUSE_S = 1.0
 _FENCE = "spiritsafe-fence"
+_REWRITER = "spiritsafe.rewriter"
 # Where nearly every value is another one, a dictionary of them is work for nothing.
 _DISTINCT = (
     *("id", "time", "messages", "prompt", "response", "latency_ms", "time_to_first_token_ms", "overhead_ms"),
@@ -234,27 +236,29 @@ class Lake:
 
     def tidy(self, most: int = SMALL_FILES) -> int:
         """Merge today's small files if they are more than `most`, erase those merged an hour ago; return how many."""
-        with self.changing() as table:
-            if table is None:
-                return 0
+
+        def merge(table: DeltaTable) -> int:
             files = pa.table(table.get_add_actions(flatten=True))
             small = pc.and_(pc.equal(files["partition.day"], today()), pc.less(files["size_bytes"], _TARGET_BYTES))
             count: int = pc.sum(small).as_py() or 0
             if count <= most:
                 return 0
             day = [("day", "=", today())]
+            self._claim(table)
             table.optimize.compact(partition_filters=day, target_size=_TARGET_BYTES, writer_properties=ENCODING)
             _vacuum(table)
             return count
+
+        return self.rewrite(merge)
 
     def order(self, day: str) -> int:
         """Rewrite a day's files in Z-order of account and time, so that either finds its rows in few; return how many.
 
         Writers wait meanwhile; a day that is over has none, so that its new files stay as they are.
         """
-        with self.changing() as table:
-            if table is None:
-                return 0
+
+        def sort(table: DeltaTable) -> int:
+            self._claim(table)
             metrics = table.optimize.z_order(
                 ["account", "time"],
                 partition_filters=[("day", "=", day)],
@@ -263,6 +267,24 @@ class Lake:
                 writer_properties=ENCODING,
             )
             return int(metrics["numFilesRemoved"])
+
+        return self.rewrite(sort)
+
+    def rewrite(self, work: Callable[[DeltaTable], int]) -> int:
+        """Have `work` replace files of the table and return what it returns; 0 before there is a table.
+
+        It is called again, with the table as it is then, where another machine's commit came first: one that was under
+        way already, since the next waits, or one whose machine had not heard of the turn.
+        """
+        for attempt in range(1, _REWRITE_ATTEMPTS + 1):
+            try:
+                with self.changing() as table:
+                    return 0 if table is None else work(table)
+            except CommitFailedError:
+                if attempt == _REWRITE_ATTEMPTS or not self.storage.is_shared:
+                    raise
+                self.conflicts += 1
+        raise AssertionError("unreachable")
 
     def erase_replaced(self) -> None:
         """Erase the files that were merged or rewritten an hour ago or earlier."""
@@ -307,6 +329,15 @@ class Lake:
             done = CommitProperties(app_transactions=[Transaction(_FENCE, table.version())])
             table.create_write_transaction([], "append", table.schema(), "day", commit_properties=done)
             table.update_incremental()
+
+    def _claim(self, table: DeltaTable) -> None:
+        """Have a merge that another machine has under way be refused.
+
+        Delta commits a merge of files after one of the same files, as both leave the rows as they are; the rows would
+        then be there twice. What it refuses is any commit that began before the table's properties were changed.
+        """
+        if self.storage.is_shared:
+            table.alter.set_table_properties({_REWRITER: uuid.uuid4().hex}, raise_if_not_exists=False)
 
     def _check_since(self, target: DeltaTable, since: Mapping[str, int]) -> None:
         for name, expected in since.items():

@@ -106,8 +106,9 @@ def _order(settings: Place) -> int:
 
 
 def _erase(settings: Place) -> int:
-    _lake(settings).erase_replaced()
-    return 0
+    lake = _lake(settings)
+    lake.erase_replaced()
+    return lake.storage.merge_notes()
 
 
 # Their order matters: today's files are few after the first, closed days in order after the second.

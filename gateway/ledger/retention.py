@@ -1,6 +1,7 @@
 """Retention: how long texts and rows are kept, by account, model and field, and the step that keeps to it.
 
-A row's age counts from the request's own time. For each field the closest word holds: what is set for the account and
+A row's age counts from the request's own time, and from its arrival where a wrong clock dated it later than that. For
+each field the closest word holds: what is set for the account and
 the model, for the account, for the model (`[[retention.models]]`), in general (`[retention]`). Nothing of an account
 on legal hold goes. Texts go before rows: the row, its figures and its fingerprint stay for as long as `rows_days`.
 """
@@ -11,7 +12,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -186,7 +187,10 @@ def _rows_of(model: str | None, names: list[str]) -> pc.Expression:
 
 
 def _before(moment: datetime, days: int) -> pc.Expression:
-    return pc.field("time") < millisecond(moment - timedelta(days=days))
+    end = moment - timedelta(days=days)
+    # Nothing comes in before it was asked, give or take a clock's day: what is dated later was dated by a wrong one.
+    arrived = (end.astimezone(UTC).date() - timedelta(days=1)).isoformat()
+    return (pc.field("time") < millisecond(end)) | (pc.field("day") < arrived)
 
 
 def _with_text() -> pc.Expression:

@@ -14,13 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, write_deltalake
-from deltalake.exceptions import CommitFailedError
 
 from gateway.ledger.lake import ENCODING, STORED, Lake
 from gateway.ledger.rowhash import ROW_HASH, row_hashes
 
 BATCH_ROWS = 10_000
-_ATTEMPTS = 5
 Changed = Callable[[pa.Table], pa.Table]
 
 
@@ -66,18 +64,7 @@ def purge(lake: Lake) -> int:
 
 def _rewrite(lake: Lake, chosen: pc.Expression, made: Changed) -> int:
     days = sorted(lake.read(["day"], chosen, with_erased=True)["day"].unique().to_pylist())
-    return sum(_rewrite_of(lake, day, chosen, made) for day in days)
-
-
-def _rewrite_of(lake: Lake, day: str, chosen: pc.Expression, made: Changed) -> int:
-    for attempt in range(1, _ATTEMPTS + 1):
-        try:
-            with lake.changing() as table:
-                return 0 if table is None else _rewrite_day(table, day, chosen, made)
-        except CommitFailedError:  # An append of another machine was under way when this began; the next one waits.
-            if attempt == _ATTEMPTS:
-                raise
-    raise AssertionError("unreachable")
+    return sum(lake.rewrite(lambda table, day=day: _rewrite_day(table, day, chosen, made)) for day in days)
 
 
 def _referenced(table: DeltaTable) -> frozenset[str]:

@@ -125,3 +125,7 @@ class Storage(Protocol):
     def note_removed(self, rows: pa.Table) -> None:
         """Note the numbers of rows that are about to go."""
         ...
+
+    def merge_notes(self) -> int:
+        """Bring such notes together where there are several, and return how many there were."""
+        ...

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
@@ -359,6 +361,100 @@ def test_appends_of_another_machine_wait_for_a_rewrite(
     one.storage.write("turn", b"somebody who was killed")
     append()
     assert one.storage.read("turn") is None
+
+
+@pytest.mark.parametrize("step", ["tidy", "order"])
+def test_a_rewrite_that_comes_second_is_made_again(
+    house: Callable[..., Settings], store: s3.Store, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Two machines merge one day, as the turn of the first was thought nobody's: none fails, each row is there."""
+    monkeypatch.setattr(importlib.import_module("gateway.ledger.bucket"), "GIVEN_UP_S", 0.1)
+    first, second = Lake.of(house("one")), Lake.of(house("two"))
+    for number in range(3):
+        first.append(to_table([record(f"{number}{account}", account=account) for account in "ab"]))
+    held, arrived = threading.Event(), threading.Event()
+    done: list[int] = []
+
+    commits: list[s3.Request] = []
+
+    def hold_the_first(request: s3.Request) -> s3.Fault | None:
+        if request.is_commit:
+            commits.append(request)
+        if len(commits) == 2 and not arrived.is_set():  # the one before says that files will be merged
+            arrived.set()
+            return s3.Fault(until=held)
+        return None
+
+    def merge(lake: Lake) -> int:
+        return lake.tidy(1) if step == "tidy" else lake.order(lake.days()[0])
+
+    store.faults.script = hold_the_first
+    slow = threading.Thread(target=lambda: done.append(merge(first)))
+    slow.start()
+    assert arrived.wait(30)
+    assert merge(second) == 3
+    held.set()
+    slow.join()
+    assert (len(done), first.conflicts) == (1, 1)
+    assert len(first.paths(first.days()[0])) == 1
+    assert _ids(house()) == Counter(f"{number}{account}" for number in range(3) for account in "ab")
+    assert rehash(house()).is_sound
+
+
+@pytest.mark.parametrize("step", ["tidy", "order"])
+def test_a_rewrite_whose_answer_was_lost_doubles_no_row(
+    house: Callable[..., Settings], store: s3.Store, step: str
+) -> None:
+    """S3 took it and answered 500: sent again, it names the same files."""
+    lake, lost = Lake.of(house()), []
+    for number in range(3):
+        lake.append(to_table([record(str(number))]))
+
+    def lose_the_second(request: s3.Request) -> s3.Fault | None:
+        if request.is_commit:
+            lost.append(request)
+        return s3.Fault(answer=s3.INTERNAL, applied=True) if request.is_commit and len(lost) == 2 else None
+
+    store.faults.script = lose_the_second
+    if step == "tidy":
+        lake.tidy(1)
+    else:
+        lake.order(lake.days()[0])
+    assert store.faults.count(412) > 0
+    assert _ids(house()) == Counter("012")
+    assert len(lake.paths(lake.days()[0])) == 1
+
+
+def test_notes_of_removed_numbers_become_one_object(house: Callable[..., Settings], store: s3.Store) -> None:
+    """Each night of each machine leaves one: they are brought together while others note more, and none is missed."""
+    lakes_, stop, missing = [Lake.of(house(name)) for name in ("one", "two", "three")], threading.Event(), []
+    noted: list[int] = []
+
+    def note(number: int, lake: Lake) -> None:
+        rows = {"spool_stream": ["w0-1"], "spool_number": pa.array([number], pa.int64())}
+        lake.storage.note_removed(pa.table(rows))
+        noted.append(number)
+
+    def read() -> None:
+        while not stop.is_set():
+            known = list(noted)
+            found = lakes_[0].storage.removed().get("w0-1", np.empty(0))
+            missing.extend(set(known) - set(found.tolist()))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(1, 12):
+        note(number, lakes_[number % 3])
+        if number % 4 == 0:
+            lakes_[number % 2].storage.merge_notes()
+    stop.set()
+    reader.join()
+    assert missing == []
+    assert list(maintenance.maintain(house("four")))[2].files > 1
+    assert lakes_[0].storage.merge_notes() == 0
+    objects = store.client.list_objects_v2(Bucket=store.bucket, Prefix="house/removed/")["Contents"]
+    assert len(objects) == 1
+    assert lakes_[0].storage.removed()["w0-1"].tolist() == list(range(1, 12))
 
 
 def test_retention_and_the_night_under_a_live_writer(house: Callable[..., Settings], database: Database) -> None:

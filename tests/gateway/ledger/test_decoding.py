@@ -14,13 +14,14 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.ledger import ingester
+from gateway.ledger import decoding, ingester
 from gateway.ledger.decoding import Decoded, Decoders, decode
 from gateway.ledger.frames import Kind, encode, payload_of
 from gateway.ledger.ingester import Ingester
 from gateway.ledger.lake import Lake
 from gateway.ledger.rehashing import rehash
 from gateway.ledger.spool import SpoolWriter, segments
+from gateway.ledger.verification import verify
 from gateway.records import complete
 from gateway.settings import Settings
 from tests.conftest import ROOT
@@ -86,6 +87,62 @@ def test_a_killed_decoder_costs_nothing(caplog: pytest.LogCaptureFixture) -> Non
     assert decoders.submit(payloads).result().rows["id"].to_pylist() == ["a"]
     assert caplog.text == ""
     decoders.close()
+
+
+@pytest.mark.parametrize("size", [1, 3_000_000], ids=["read from", "written to"])
+def test_a_decoder_that_hangs_is_killed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, size: int
+) -> None:
+    """What it was given is decoded once it is late, whether it takes it or not; it is counted, another begins."""
+    monkeypatch.setattr(decoding, "_SLOWEST_BYTES_S", 1e9)
+    payloads = _payloads(record("a", prompt="x" * size))
+    lost: list[None] = []
+    decoders = Decoders(dict, 1, lambda: lost.append(None))
+    decoders.submit(payloads).result()
+    monkeypatch.setattr(decoding, "_ANSWER_S", 0.3)
+    process = decoders._idle.get()
+    assert process is not None
+    os.kill(process._process.pid, signal.SIGSTOP)
+    decoders._idle.put(process)
+    assert decoders.submit(payloads).result(30).rows["id"].to_pylist() == ["a"]
+    assert process._process.returncode == -signal.SIGKILL
+    assert len(lost) == 1
+    assert "a decoder ended (no answer in 0.3" in caplog.text
+    monkeypatch.setattr(decoding, "_ANSWER_S", 60.0)
+    caplog.clear()
+    assert decoders.submit(payloads).result().rows["id"].to_pylist() == ["a"]
+    assert (len(lost), caplog.text) == (1, "")
+    decoders.close()
+
+
+def test_a_hung_decoder_stops_no_ingestion(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped in the middle of a backlog, it costs its time: every row is there once, and the ingester counts it."""
+    monkeypatch.setattr(ingester, "_BACKLOG_BYTES", 1)
+    monkeypatch.setattr(ingester, "_SHARED_BYTES", 1)
+    monkeypatch.setattr(ingester, "_CHUNK", 5)
+    writer = SpoolWriter(settings.data_dir / "spool", "w0", segment_bytes=4_000)
+    for number in range(20):
+        writer.final(record(str(number)))
+    worker = Ingester(settings, dict)
+    assert worker.run_once() == 20
+    decoders = worker._decoders
+    assert decoders is not None
+    monkeypatch.setattr(decoding, "_ANSWER_S", 0.3)
+    begun = [process for process in (decoders._idle.get(), decoders._idle.get()) if process is not None]
+    for process in begun:
+        os.kill(process._process.pid, signal.SIGSTOP)
+        decoders._idle.put(process)
+    for number in range(20, 40):
+        writer.final(record(str(number)))
+    assert worker.run_once() == 20
+    assert worker.lost_decoders >= len(begun) > 0
+    worker.close()
+    rows = Lake(settings.data_dir / "lake" / "traffic").read(["id"])["id"].to_pylist()
+    assert sorted(rows, key=int) == [str(number) for number in range(40)]
+    (report,) = verify(settings)
+    assert (report.is_sound, report.completed, report.recorded) == (True, 40, 40)
+    assert len(segments(settings.data_dir / "spool" / "w0")) == 1
+    writer.close()
 
 
 def test_a_decoder_ends_with_its_ingester() -> None:

@@ -59,6 +59,16 @@ def test_texts_go_before_rows(settings: Settings, database: Database, lake: Lake
     assert retention.apply(settings, database, NOW) == retention.Kept(0, 0, 0)
 
 
+def test_a_wrong_clock_keeps_nothing_for_longer(settings: Settings, database: Database, lake: Lake) -> None:
+    """A row that is dated years ahead is as old as its arrival, for texts and for whole rows."""
+    days = {name: (NOW - timedelta(days=age)).date().isoformat() for name, age in (("a", 1), ("b", 33), ("c", 403))}
+    for name, day in days.items():
+        lake.append(to_table([record(name, time=to_rfc3339(NOW + timedelta(days=20_000)))], day))
+    kept = retention.apply(settings, database, NOW)
+    assert (kept.texts, kept.rows) == (1, 1)
+    assert _texts(lake) == {"a": True, "b": False}
+
+
 def test_parameters_and_extras_that_may_quote_the_prompt_go_with_it(
     settings: Settings, database: Database, lake: Lake
 ) -> None:
