@@ -2,7 +2,7 @@
 
 Accounts that are only watched or stripped are still assessed: that is what watching is. A linked set has one alert, in
 the name of the member that has one open, first of all the oldest, else of the one that had the newest, else of the
-one that drew most.
+one that drew most. A canary's alert is raised as any other and closed at once.
 """
 
 from __future__ import annotations
@@ -26,6 +26,9 @@ MUCH_MORE = 1.5  # a closed alert's account must have leaked this much more, in 
 AT_LEAST_MORE = 2000.0  # … and at least so many tokens more
 REFRESH_S = 15.0  # an open alert is brought up to date at most this often: every write makes the workers reload
 REFRESH_GROWTH = 1.02
+ACTOR = "detector"  # who closes a canary's alert
+CANARY_FOUND = "an account of our own, sent to be found: alerts come, and there is nothing to decide"
+CANARYS_MOST = 1000  # requests of a run: what is sent beyond that under a canary's name is looked at as anybody's
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +74,9 @@ class Alerting:
 
     def _publish_one(self, watch: Watch, name: str, newest: Alert | None) -> Alert | None:
         verdict = watch.book.verdicts[watch.book.place(name)]
-        if newest is None:
+        if name in watch.canaries and newest is not None and verdict["alert_time"] <= newest.opened.timestamp():
+            return None  # of an earlier run, as where the lake is read again
+        if newest is None or name in watch.canaries:
             # It may have come down since, but nobody was told.
             return self._write(watch, watch.assess(name, float(verdict["peak"])))
         score, leaked = float(verdict["score"]), float(verdict["leaked"])
@@ -89,6 +94,8 @@ class Alerting:
             alert, new = alerts.raise_or_update(
                 connection, assessment.account, severity, score, assessment.reasons, found
             )
+            if alert.of_canary:
+                alerts.decide(connection, alert.id, "dismiss", ACTOR, CANARY_FOUND)
         self._written[assessment.account] = _Written(self._clock(), found["leaked_tokens"], score)
         if new:
             logger.info("raised an alert", extra={"account": alert.account, "severity": severity, "alert": alert.id})
@@ -165,6 +172,7 @@ def evidence(watch: Watch, assessment: Assessment) -> dict[str, Any]:
         "cost": int(verdict["cost"]),
         "lowered_by": assessment.lowered_by,
         **_linked(watch, assessment),
+        **({"canary": True} if name in watch.canaries and requests <= CANARYS_MOST else {}),
         "examples": watch.book.examples(name),
         "daily": _daily(state),
     }
