@@ -1,7 +1,7 @@
-"""A model in the shadow: it concludes about every account as the one in charge does, at the same looks, raising nothing.
+"""A model in the shadow: it concludes about each account as the one in charge does, at the same looks, raising nothing.
 
-States are shared, so it costs one more evaluation a look. What both said since it began is kept an account at a time, in
-a fixed size, and lies in the checkpoint: it is forgotten with an account, and made again when the lake is read again.
+States are shared, so it costs one more evaluation a look. What both said since it began is kept an account at a time,
+in a fixed size, and lies in the checkpoint: it goes with an account, and is made again where the lake is read again.
 """
 
 from __future__ import annotations
