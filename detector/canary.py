@@ -1,7 +1,7 @@
 """A canary: an account of our own harvests a little through the real endpoint, and the alert has to come.
 
 Everything in between is tried: endpoint, spool, ingester, lake, features, score, alert. What it asks is what the rule
-of bulk harvesting (`detector/rules.py`) looks for, so that it costs little; how well the trees see is for the benchmark.
+of bulk harvesting (`detector/rules.py`) looks for, so that it costs little; how well the trees see, the benchmark says.
 """
 
 from __future__ import annotations
