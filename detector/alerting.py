@@ -21,6 +21,7 @@ from detector.watch import Assessment, Watch
 from gateway.ledger import accounts, alerts, declared_uses, enforcement
 from gateway.ledger.alerts import Alert
 from gateway.ledger.database import Database
+from gateway.ledger.identifiers import now
 
 MUCH_MORE = 1.5  # a closed alert's account must have leaked this much more, in all, before it is raised again …
 AT_LEAST_MORE = 2000.0  # … and at least so many tokens more
@@ -28,7 +29,7 @@ REFRESH_S = 15.0  # an open alert is brought up to date at most this often: ever
 REFRESH_GROWTH = 1.02
 ACTOR = "detector"  # who closes a canary's alert
 CANARY_FOUND = "an account of our own, sent to be found: alerts come, and there is nothing to decide"
-CANARYS_MOST = 1000  # requests of a run: what is sent beyond that under a canary's name is looked at as anybody's
+CANARY_ALERTS = 24  # in a day are closed: what harvests on under a canary's name is looked at as anybody is
 
 logger = logging.getLogger(__name__)
 
@@ -68,15 +69,14 @@ class Alerting:
         self._warn(suspects - known)
         raised = []
         for name in _heads(watch, known - settled, newest):
-            alert = self._publish_one(watch, name, newest[name])
+            publish = self._publish_canary if name in watch.canaries else self._publish_one
+            alert = publish(watch, name, newest[name])
             raised += [] if alert is None else [alert]
         return raised
 
     def _publish_one(self, watch: Watch, name: str, newest: Alert | None) -> Alert | None:
         verdict = watch.book.verdicts[watch.book.place(name)]
-        if name in watch.canaries and newest is not None and verdict["alert_time"] <= newest.opened.timestamp():
-            return None  # of an earlier run, as where the lake is read again
-        if newest is None or name in watch.canaries:
+        if newest is None:
             # It may have come down since, but nobody was told.
             return self._write(watch, watch.assess(name, float(verdict["peak"])))
         score, leaked = float(verdict["score"]), float(verdict["leaked"])
@@ -85,10 +85,29 @@ class Alerting:
         due = self._is_due(watch, name) if newest.state == "open" else _leaked_much_more(leaked, newest)
         return self._write(watch, watch.assess(name)) if due else None
 
+    def _publish_canary(self, watch: Watch, name: str, newest: Alert | None) -> Alert | None:
+        """Raise what a canary's run calls for, and begin anew for its next one; an open alert waits for a person."""
+        if newest is not None and newest.state == "open":
+            return None
+        verdict, alert = watch.book.verdicts[watch.book.place(name)], None
+        # Otherwise it is of an earlier run, as where the lake is read again.
+        if newest is None or verdict["alert_time"] > newest.opened.timestamp():
+            alert = self._write(watch, watch.assess(name, float(verdict["peak"])))
+        if alert is None or alert.of_canary:
+            watch.begin_anew(name)
+        return alert
+
+    def _is_a_run(self, name: str) -> bool:
+        since = now() - timedelta(days=1)
+        with self._database.read() as connection:
+            return sum(alert.opened >= since for alert in alerts.every(connection, account=name)) < CANARY_ALERTS
+
     def _write(self, watch: Watch, assessment: Assessment) -> Alert | None:
         if assessment.severity == "none":
             return None
         found = evidence(watch, assessment)
+        if assessment.account in watch.canaries and self._is_a_run(assessment.account):
+            found["canary"] = True
         severity, score = assessment.severity, round(assessment.score, 4)
         with self._database.write() as connection:
             alert, new = alerts.raise_or_update(
@@ -172,7 +191,6 @@ def evidence(watch: Watch, assessment: Assessment) -> dict[str, Any]:
         "cost": int(verdict["cost"]),
         "lowered_by": assessment.lowered_by,
         **_linked(watch, assessment),
-        **({"canary": True} if name in watch.canaries and requests <= CANARYS_MOST else {}),
         "examples": watch.book.examples(name),
         "daily": _daily(state),
     }

@@ -191,8 +191,6 @@ class Service:
         self._version = version
         for alert in raised:
             self.metrics.alerts.labels(alert.severity).inc()
-            if alert.of_canary:
-                self.watch.begin_anew(alert.account)
         return table.num_rows, len(raised)
 
     def _new_watch(self) -> Watch:

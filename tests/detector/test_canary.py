@@ -19,9 +19,8 @@ import pytest
 from click.testing import CliRunner
 
 from detector import canary, columns
-from detector.alerting import Alerting
 from detector.commands import detector
-from detector.service import CANARY_RESTS_S, Service
+from detector.service import Service
 from detector.watch import Watch
 from gateway.ledger import accounts, alerts, audit, canaries, enforcement, keys, policies
 from gateway.ledger.database import Database
@@ -149,12 +148,12 @@ def test_its_alert_is_closed_as_it_comes(settings: Settings, database: Database)
         assert enforcement.in_force(connection) == {}
 
 
-def test_every_run_is_found_anew(settings: Settings, database: Database) -> None:
+def test_every_run_is_found_anew(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """As soon after its first request as the first run, whatever came before; reading the lake again repeats none."""
     make_canary(database)
     lake, service = Lake.of(settings), Service(settings, database)
     for run in range(2):
-        time.sleep(0.2)  # its alert crosses after the last one was opened
+        time.sleep(1.1)  # states count whole seconds, and it has to cross after the last alert was opened
         lake.append(histories.to_table(harvest(NAME, now(), seed=run)))
         service.round()
     first, second = (alert.evidence["requests_before_alert"] for alert in every_alert(database))
@@ -162,23 +161,30 @@ def test_every_run_is_found_anew(settings: Settings, database: Database) -> None
     service.start_over()
     service.round()
     assert len(every_alert(database)) == 2
-    lake.append(histories.to_table(harvest(NAME, now() - timedelta(seconds=CANARY_RESTS_S + 60), 20, seed=3)))
+    monkeypatch.setattr("detector.service.CANARY_RESTS_S", 1.0)
+    lake.append(histories.to_table(harvest(NAME, now(), 20, seed=3)))  # of a run that was broken off
     service.round()
+    time.sleep(2.1)
     lake.append(histories.to_table(harvest(NAME, now(), seed=4)))
     service.round()
     newest = every_alert(database)[0]
     assert (len(every_alert(database)), newest.evidence["requests_before_alert"]) == (3, first)
 
 
-def test_a_canary_that_does_more_than_a_canary_is_looked_at(database: Database) -> None:
-    """Nobody harvests in earnest under its name: such an alert stays open."""
+def test_a_canary_that_does_more_than_a_canary_is_looked_at(
+    settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody harvests in earnest under its name: beyond so many alerts a day one stays open, and no other comes."""
+    monkeypatch.setattr("detector.alerting.CANARY_ALERTS", 1)
     make_canary(database)
-    watch = Watch()
-    watch.canaries = frozenset({NAME})
-    watch.advance(columns.read(histories.to_table(harvest(NAME, now(), 1200))))
-    Alerting(database).publish(watch, [NAME])
-    (alert,) = every_alert(database)
-    assert (alert.of_canary, alert.state) == (False, "open")
+    lake, service = Lake.of(settings), Service(settings, database)
+    for run in range(3):
+        time.sleep(1.1)
+        lake.append(histories.to_table(harvest(NAME, now(), seed=run)))
+        service.round()
+    newest, first = every_alert(database)
+    assert (first.of_canary, first.state) == (True, "dismissed")
+    assert (newest.of_canary, newest.state) == (False, "open")
 
 
 def test_a_canary_is_nobodys_peer(scene_rows: list[Record]) -> None:
