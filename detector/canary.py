@@ -7,6 +7,7 @@ of bulk harvesting (`detector/rules.py`) looks for, so that it costs little; how
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import random
 import time
@@ -110,7 +111,7 @@ class Run:
         waiting = iter(prompts(random.Random(), self.requests))
         with ThreadPoolExecutor(AT_ONCE) as pool:
             while time.monotonic() < deadline:
-                batch = [text for text, _ in zip(waiting, range(AT_ONCE * 4), strict=False)]
+                batch = list(itertools.islice(waiting, AT_ONCE * 4))
                 if not batch:
                     return None
                 for problem in pool.map(lambda text: self._ask(key, text), batch):
