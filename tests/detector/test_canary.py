@@ -259,11 +259,11 @@ def test_a_run_ends_with_its_alert(settings: Settings, database: Database, confi
     assert key.scope == keys.Scope(("teacher",), ("chat.completions",), 48)
 
 
-@pytest.mark.parametrize(("status", "says"), [(200, "there was no alert after 2 s"), (503, "the endpoint answers 503")])
+@pytest.mark.parametrize(("status", "says"), [(200, "there was no alert after 10 s"), (503, "the endpoint answers 503")])
 def test_a_run_without_an_alert_is_told(database: Database, config: Path, status: int, says: str) -> None:
     """Status 1, with the reason in the control plane for whoever is paged; an endpoint that fails is left in peace."""
     with endpoint(status) as (url, asked):
-        done = lines("--url", url, "--requests", "40", "--within", "2s", "--config", str(config))
+        done = lines("--url", url, "--requests", "40", "--within", "10s", "--config", str(config))
     assert done.exit_code == 1
     assert says in done.stderr
     assert len(asked) == (40 if status == 200 else 16)
