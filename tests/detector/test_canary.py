@@ -149,7 +149,7 @@ def test_its_alert_is_closed_as_it_comes(settings: Settings, database: Database)
 
 
 def test_every_run_is_found_anew(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As soon after its first request as the first run, whatever came before; reading the lake again repeats none."""
+    """As soon after its first request as the first, whatever came before; reading the lake again repeats none."""
     make_canary(database)
     lake, service = Lake.of(settings), Service(settings, database)
     for run in range(2):
@@ -259,7 +259,9 @@ def test_a_run_ends_with_its_alert(settings: Settings, database: Database, confi
     assert key.scope == keys.Scope(("teacher",), ("chat.completions",), 48)
 
 
-@pytest.mark.parametrize(("status", "says"), [(200, "there was no alert after 10 s"), (503, "the endpoint answers 503")])
+@pytest.mark.parametrize(
+    ("status", "says"), [(200, "there was no alert after 10 s"), (503, "the endpoint answers 503")]
+)
 def test_a_run_without_an_alert_is_told(database: Database, config: Path, status: int, says: str) -> None:
     """Status 1, with the reason in the control plane for whoever is paged; an endpoint that fails is left in peace."""
     with endpoint(status) as (url, asked):
