@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import sqlalchemy as sa
 
-from gateway.ledger import accounts, appeals, audit, enforcement, policies
+from gateway.ledger import accounts, appeals, audit, canaries, enforcement, policies
 from gateway.ledger.database import Json, UtcTime, metadata
 from gateway.ledger.enforcement import Action, Step
 from gateway.ledger.errors import Forbidden, InvalidValue, NotFound
@@ -47,7 +47,7 @@ class Alert:
     `reasons`: list of {feature, value, own_baseline, peer_median, text}. `evidence`: requests_before_alert,
     teacher_tokens_before_alert, requests, teacher_tokens, cost (nano-dollars), examples (list of record ids),
     daily (list of {day, requests, teacher_tokens}), and of a linked set its id (set), the other accounts (members) and
-    links (list of {accounts, channels}).
+    links (list of {accounts, channels}). `canary` is true of an account of our own that was sent to be found.
     """
 
     id: str
@@ -69,6 +69,11 @@ class Alert:
         """Its account, and the others of its linked set, which need not all be registered here."""
         members = [member for member in self.evidence.get("members", []) if isinstance(member, str)]
         return list(dict.fromkeys([self.account, *members]))
+
+    @property
+    def of_canary(self) -> bool:
+        """Whether it is about an account of our own that was sent to be found: there is nothing to decide about it."""
+        return self.evidence.get("canary") is True
 
     @property
     def leaked_tokens(self) -> float:
@@ -238,8 +243,8 @@ def suspected(connection: sa.Connection, names: Sequence[str]) -> set[str]:
 
 
 def barred_accounts(connection: sa.Connection) -> set[str]:
-    """Return the accounts whose rows may not train: those that an open or a confirmed alert names, whole sets."""
-    return _named(connection, sa.true())
+    """Return the accounts whose rows may not train: those that an open or a confirmed alert names, and canaries."""
+    return _named(connection, sa.true()) | canaries.names(connection)
 
 
 def _named(connection: sa.Connection, chosen: sa.ColumnElement[bool]) -> set[str]:

@@ -91,7 +91,8 @@ def of_policy(connection: sa.Connection, lake: Lake, policy: Policy, since: date
     Newest first. An alert's figures are its last ones: those at which it was met may have been lower.
     """
     enforcement.check_automatic(policy.action)
-    found = [alert for alert in alerts.every(connection) if alert.opened >= since and _is_met(policy, alert)]
+    past = [alert for alert in alerts.every(connection) if alert.opened >= since and not alert.of_canary]
+    found = [alert for alert in past if _is_met(policy, alert)]
     requests = read(lake, {name for alert in found for name in alert.accounts}, since)
     return [_hit(requests, policy, alert) for alert in found]
 

@@ -33,7 +33,7 @@ def show_queue(visit: Reader, state: str = "open", severity: str = "", q: str = 
     """Show the alerts of one state, the most pressing first."""
     figures = visit.console.traffic.figures()
     with visit.console.database.read() as connection:
-        everything = alerts.every(connection)
+        everything = [alert for alert in alerts.every(connection) if not alert.of_canary]
         measures = enforcement.in_force(connection)
     shown = [alert for alert in everything if _matches(alert, state, severity, q.strip().lower())]
     waiting = cases.queue([alert for alert in everything if alert.state == "open"], figures, measures)

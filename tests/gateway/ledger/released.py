@@ -129,6 +129,14 @@ ROWS: dict[str, Rows] = {
             {"id": "p1", "alert": "a1", "account": "other", "created": 21, "operator": "mara", "note": "they wrote"}
         ],
     },
+    "0008": {
+        "opt_outs": [{"account": "app", "user": "u-17", "time": 22, "actor": "mara"}],
+        "approvals": [
+            {
+                "snapshot": "ab" * 32, "approver": "mara", "requested_by": "joel", "time": 14, "note": "looked at it",
+            }
+        ],
+    },
 }  # fmt: skip
 
 

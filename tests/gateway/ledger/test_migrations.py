@@ -22,9 +22,11 @@ from gateway.ledger import (
     accounts,
     alerts,
     audit,
+    canaries,
     consents,
     control,
     declared_uses,
+    detector_models,
     drains,
     enforcement,
     holds,
@@ -181,6 +183,8 @@ def _check_rows(connection: sa.Connection, version: str) -> None:
     (measure,) = enforcement.in_force(connection).values()
     assert (measure.decision_id, measure.at(measure.created)) == ("e1", "suspend")
     assert policies.every(connection) == []
+    assert (detector_models.in_charge(connection), canaries.every(connection)) == (None, [])
+    assert opt_outs.every(connection) == (frozenset() if version < "0008" else {("app", "u-17")})
 
 
 @pytest.mark.parametrize("version", EARLIER)
@@ -220,7 +224,7 @@ def test_migrations_make_the_schema_that_the_code_uses(empty: Database) -> None:
     assert all(
         module.__doc__ for module in (control, declared_uses, holds, marks, operators, opt_outs, retention, snapshots)
     )
-    assert len(metadata.tables) == 22
+    assert len(metadata.tables) == 24
     empty.migrate()
     with empty.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})

@@ -219,3 +219,13 @@ def test_an_appeal_opens_the_alert_with_its_words(mara: Person, open_alerts: dic
     assert "open again; what is in force stays" in page
     assert "It is our exam season." in page
     assert "In force now" in page
+
+
+def test_a_canarys_alert_is_nobodys_work(mara: Person, database: Database) -> None:
+    """It is in no list, whatever its state; the page of its account has it."""
+    with database.write() as connection:
+        accounts.create(connection, accounts.new("canary-9"), "test")
+        alert, _ = alerts.raise_or_update(connection, "canary-9", "medium", 0.5, [], {"canary": True})
+        alerts.decide(connection, alert.id, "dismiss", "detector", "an account of our own")
+    assert "canary-9" not in mara.get("/?state=dismissed") + mara.get("/?state=all")
+    assert alert.id in mara.get("/accounts/canary-9")
