@@ -47,12 +47,12 @@ class Probe:
 
     rows: int = LEAST_ROWS
     seeds: int = LEAST_SEEDS
-    layers: int = 4
-    epochs: int = 2
-    batch_size: int = 8
-    learning_rate: float = 6e-4
-    longest_prompt: int = 96
-    longest_answer: int = 48
+    layers: int = 3
+    epochs: int = 1
+    batch_size: int = 4
+    learning_rate: float = 1e-3
+    longest_prompt: int = 64
+    longest_answer: int = 32
 
 
 @dataclass(frozen=True)
@@ -110,16 +110,17 @@ def assess(bench: Bench, alert_id: str, probe: Probe, note: str) -> Assessment:
             opted_out = opt_outs.every(connection)
         teacher = collected.teacher_of(lake, bench.settings, alert.accounts)
         weights = bench.teacher_path or teacher_folder(bench.settings, teacher.name)
-        _note(bench, alert, BEGUN, note, accounts=alert.accounts, teacher=teacher.name, probe=asdict(probe))
+        begun = {"accounts": alert.accounts, "teacher": teacher.name, "probe": asdict(probe)}
+        _note(bench, alert, BEGUN, note, begun)
         suspect = collected.suspects_rows(lake, alert.accounts, teacher)
         _check_enough(alert, teacher, suspect, probe.rows)
         others = collected.others_rows(lake, named, teacher, opted_out, _SPARE * probe.rows + MOST_HELD_OUT)
         sets = probe_sets.divide(suspect.rows, others.rows, probe.rows)
         _check_sets(alert, sets, probe.rows)
         drawn = {seed: sets.drawn(seed, probe.rows) for seed in range(1, probe.seeds + 1)}
-        found = _run_child(bench, weights, probe, sets, drawn)
+        found = train_probes(bench, weights, probe, sets, drawn)
         made = _assessment(alert, teacher, probe, suspect, sets, drawn, found, time.monotonic() - started)
-        _note(bench, alert, DONE, note, **made.as_row())
+        _note(bench, alert, DONE, note, made.as_row())
     return made
 
 
@@ -136,7 +137,7 @@ def _sweep(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _note(bench: Bench, alert: Alert, action: str, note: str, **detail: Any) -> None:
+def _note(bench: Bench, alert: Alert, action: str, note: str, detail: Mapping[str, Any]) -> None:
     with bench.database.write() as connection:
         audit.record(connection, bench.actor, action, alert.account, reason=note, **{**detail, "alert": alert.id})
 
@@ -180,7 +181,7 @@ def _check_sets(alert: Alert, sets: ProbeSets, size: int) -> None:
         )
 
 
-def _run_child(
+def train_probes(
     bench: Bench, weights: Path, probe: Probe, sets: ProbeSets, drawn: Mapping[int, tuple[list[int], list[int]]]
 ) -> dict[str, Any]:
     """Have the probes trained and measured in the distiller's environment: rows go through a pipe, figures come."""

@@ -18,7 +18,7 @@ from distiller.near_duplicates import groups
 
 LEAST_ROWS = 500  # that a probe learns from
 LEAST_SEEDS = 3
-LEAST_HELD_OUT, MOST_HELD_OUT = 50, 100  # rows of each kind
+LEAST_HELD_OUT, MOST_HELD_OUT = 50, 80  # rows of each kind
 _LARGEST_SHARE = 10  # a held-out group is at most a tenth of what is wanted, or one text would be all of it
 
 
@@ -44,27 +44,33 @@ class ProbeSets:
 
 
 def divide(suspect: Sequence[Collected], ordinary: Sequence[Collected], size: int) -> ProbeSets:
-    """Divide both sides' rows for probes of `size` rows; where one side has too few, its part is smaller than that."""
+    """Divide both sides' rows for probes of `size` rows; where one side has too few, its part is smaller than that.
+
+    No more is held out than can be spared.
+    """
     rows = (*suspect, *ordinary)
     texts, talks = [one.row.text for one in rows], [f"{one.row.account}/{one.row.conversation}" for one in rows]
     named = tuple(groups(texts, talks))
     suspects, others = range(len(suspect)), range(len(suspect), len(rows))
-    domain = _held_out(rows, named, suspects, frozenset())
+    domain = _held_out(rows, named, suspects, frozenset(), len(suspect) - size)
     taken = frozenset(named[place] for place in domain)
     apart = _accounts_apart([rows[place] for place in others])
     candidates = [place for place in others if rows[place].row.account in apart]
-    general = _held_out(rows, named, candidates, taken)
+    spare = len(ordinary) - size
+    general = _held_out(rows, named, candidates, taken, spare)
     left = _left(rows, named, others, taken | {named[place] for place in general}, apart)
     if len(general) < LEAST_HELD_OUT or len(left) < size:
         apart = frozenset()
-        general = _held_out(rows, named, others, taken)
+        general = _held_out(rows, named, others, taken, spare)
         left = _left(rows, named, others, taken | {named[place] for place in general}, apart)
     held = taken | {named[place] for place in general}
     learnt = _left(rows, named, suspects, held, frozenset())
     return ProbeSets(rows, named, tuple(domain), tuple(general), tuple(learnt), tuple(left), bool(apart))
 
 
-def _held_out(rows: Sequence[Collected], named: Sequence[int], places: Iterable[int], without: Set[int]) -> list[int]:
+def _held_out(
+    rows: Sequence[Collected], named: Sequence[int], places: Iterable[int], without: Set[int], spare: int
+) -> list[int]:
     """Take whole groups, drawn by the hash of their first row's id, until enough rows are together."""
     members: dict[int, list[int]] = defaultdict(list)
     for place in places:
@@ -72,9 +78,8 @@ def _held_out(rows: Sequence[Collected], named: Sequence[int], places: Iterable[
             members[named[place]].append(place)
     taken: list[int] = []
     for group in sorted(members, key=lambda group: _hash(rows[members[group][0]].row.id)):
-        if len(taken) >= MOST_HELD_OUT:
-            break
-        if len(members[group]) <= MOST_HELD_OUT // _LARGEST_SHARE:
+        largest = min(MOST_HELD_OUT // _LARGEST_SHARE, min(MOST_HELD_OUT, spare) - len(taken))
+        if len(members[group]) <= largest:
             taken += members[group]
     return sorted(taken)
 
