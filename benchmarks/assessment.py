@@ -1,4 +1,4 @@
-"""What an assessment says of a harvester and of an innocent account; `make bench-assessment`, a quarter of an hour.
+"""What an assessment says of a harvester and of an innocent account; `make bench-assessment`.
 
 The demo's teacher answers three sorts of accounts, whose prompts are of the project's own making: one that walks
 through unrelated instructions as the demo's harvester does, one whose support desk asks about tickets of one product,

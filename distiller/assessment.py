@@ -40,7 +40,7 @@ _SPARE = 4  # times the rows that a probe learns from are looked for, so that se
 
 @dataclass(frozen=True)
 class Probe:
-    """How a probe is made: small enough that two cores train six of them in minutes, and the same for both sides.
+    """How a probe is made: small, for two cores without a GPU, and the same for both sides.
 
     `layers` of the teacher are kept; lengths are in tokens. `rows` each learns from, `seeds` of each side are trained.
     """
