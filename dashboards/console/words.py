@@ -136,6 +136,8 @@ def taken(action: str) -> str:
 DEEDS = {
     "account.create": "made the account",
     "alert.appeal": "noted an appeal and opened the alert again",
+    "alert.assess": "began to assess what was taken",
+    "alert.assessed": "assessed what was taken",
     "alert.cap": "confirmed the alert and capped",
     "alert.dismiss": "dismissed the alert",
     "alert.divert": "confirmed the alert and diverted",

@@ -229,3 +229,21 @@ def test_a_canarys_alert_is_nobodys_work(mara: Person, database: Database) -> No
         alerts.decide(connection, alert.id, "dismiss", "detector", "an account of our own")
     assert "canary-9" not in mara.get("/?state=dismissed") + mara.get("/?state=all")
     assert alert.id in mara.get("/accounts/canary-9")
+
+
+def test_what_was_taken_stands_on_the_alert_it_was_assessed_for(
+    mara: Person, database: Database, open_alerts: dict[str, str]
+) -> None:
+    """The newest figures of this alert and who looked; nothing where nobody has."""
+    alert_id = open_alerts["tallow-research"]
+    assert "What was taken" not in mara.get(f"/alerts/{alert_id}")
+    probe = {"seeds": 3, "rows": 500}
+    with database.write() as connection:
+        for alert, gain in ((alert_id, 0.1), (alert_id, 0.3125), ("another", 0.9)):
+            own = {"gain": gain, "low": gain - 0.1, "high": gain + 0.1, "rows": 77}
+            figures = {"alert": alert, "probe": probe, "domain": own, "general": own | {"gain": -0.5}}
+            audit.record(connection, "joel", "alert.assessed", "tallow-research", **figures)
+    page = mara.get(f"/alerts/{alert_id}")
+    for words in ("What was taken", "joel assessed it", "+0.312", "-0.500", "500"):
+        assert words in page
+    assert "+0.900" not in page
