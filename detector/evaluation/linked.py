@@ -30,6 +30,7 @@ from detector.sketch import DAY_S, States
 
 LINKED_AT = (1, 2, 3, 5, 7, 10, 14, 21, 28)  # days at whose ends accounts are linked; the service does it all the time
 HARVESTED = 3  # requests before which a member has shown nothing of its campaign
+IN_FOLD: dict[str, Any] = {"trees": 24, "rate": 0.2, "boosters": 1}  # a fold's fit; there are fifty of them
 NO_SET = -1
 Bools = npt.NDArray[np.bool_]
 
@@ -148,7 +149,7 @@ class SetFits:
         # Sets of one strategy stay in one fold of the calibration, and so do those of one ordinary group.
         names = np.where(truth, found.kind[chosen], found.group[chosen])
         _, place, count = np.unique(found.group[chosen], return_inverse=True, return_counts=True)
-        scorer = SetScorer().fit(found.frame.iloc[chosen], truth, 1.0 / count[place], names)
+        scorer = SetScorer(**IN_FOLD).fit(found.frame.iloc[chosen], truth, 1.0 / count[place], names)
         said = scorer.excess(found.frame)
         said[chosen] = scorer.unseen_excess_
         return said

@@ -38,8 +38,10 @@ class SetScorer(BaseEstimator):  # type: ignore[misc]
     `unseen_excess_`: what such trees say of each set that was learned from, as `excess` does.
     """
 
-    def __init__(self, trees: int = 60, leaves: int = 6, rate: float = 0.1, least_leaf: int = 20) -> None:
-        self.trees, self.leaves, self.rate, self.least_leaf = trees, leaves, rate, least_leaf
+    def __init__(
+        self, trees: int = 60, leaves: int = 6, rate: float = 0.1, least_leaf: int = 20, boosters: int = 3
+    ) -> None:
+        self.trees, self.leaves, self.rate, self.least_leaf, self.boosters = trees, leaves, rate, least_leaf, boosters
 
     def fit(
         self,
@@ -62,7 +64,9 @@ class SetScorer(BaseEstimator):  # type: ignore[misc]
         self.slope_, self.shift_ = float(platt.coef_[0, 0]), float(platt.intercept_[0])
         self.bound_ = _bound(self.slope_ * unseen + self.shift_, truth, names)
         self.unseen_excess_ = self.slope_ * unseen + self.shift_ - self.bound_
-        self.forest_ = forest.from_boosters([self._grown(values, truth, balanced, seed) for seed in range(3)])
+        self.forest_ = forest.from_boosters(
+            [self._grown(values, truth, balanced, seed) for seed in range(self.boosters)]
+        )
         return self
 
     def decision_function(self, frame: pd.DataFrame) -> Floats:
