@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -92,6 +93,25 @@ def set_divert_named(connection: sa.Connection, name: str, allowed: bool, actor:
     connection.execute(sa.update(table).where(table.c.name == name).values(after))
     audit.record(connection, actor, "account.contract", name, before=before, after=after)
     return get(connection, name)
+
+
+def named(connection: sa.Connection, names: Sequence[str]) -> dict[str, Account]:
+    """Return, by name, those accounts of some names that there are."""
+    rows = connection.execute(sa.select(table).where(table.c.name.in_(names)))
+    return {row.name: Account(**row._mapping) for row in rows}
+
+
+def after(connection: sa.Connection, name: str, limit: int, text: str = "") -> list[Account]:
+    """Return the first accounts by name that come after one, with a text in their names where one is given."""
+    query = sa.select(table).where(table.c.name > name).order_by(table.c.name).limit(limit)
+    if text:
+        query = query.where(table.c.name.icontains(text, autoescape=True))
+    return [Account(**row._mapping) for row in connection.execute(query)]
+
+
+def count(connection: sa.Connection) -> int:
+    """Return how many accounts there are."""
+    return int(connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
 
 
 def every(connection: sa.Connection) -> list[Account]:

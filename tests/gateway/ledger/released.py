@@ -124,6 +124,9 @@ ROWS: dict[str, Rows] = {
         "erasures": [{"id": "x1", "account": "gone", "kind": "erasure", "actor": "mara", "begun": 20, "rows": 5}],
         "marks": [{"erasure": "x1", "kind": "student", "reference": "labels@1", "rows": 5}],
     },
+    "0008": {
+        "opt_outs": [{"account": "other", "user": "u1", "time": 22, "actor": "mara"}],
+    },
     "0007": {
         "appeals": [
             {"id": "p1", "alert": "a1", "account": "other", "created": 21, "operator": "mara", "note": "they wrote"}

@@ -22,6 +22,7 @@ from gateway.ledger import (
     accounts,
     alerts,
     audit,
+    channels,
     consents,
     control,
     declared_uses,
@@ -30,12 +31,14 @@ from gateway.ledger import (
     holds,
     keys,
     limits,
+    looks,
     marks,
     operators,
     opt_outs,
     policies,
     registry,
     retention,
+    saved_views,
     snapshots,
 )
 from gateway.ledger.database import MIGRATIONS, Database, metadata, newest_version, open_database
@@ -218,9 +221,22 @@ def test_migrations_make_the_schema_that_the_code_uses(empty: Database) -> None:
     """Every table, column, index and key that the modules declare is what the migrations build, and nothing else."""
     # Importing a module declares its tables; control brings those of keys, enforcement and the registry.
     assert all(
-        module.__doc__ for module in (control, declared_uses, holds, marks, operators, opt_outs, retention, snapshots)
+        module.__doc__
+        for module in (
+            channels,
+            control,
+            declared_uses,
+            holds,
+            looks,
+            marks,
+            operators,
+            opt_outs,
+            retention,
+            saved_views,
+            snapshots,
+        )
     )
-    assert len(metadata.tables) == 22
+    assert len(metadata.tables) == 26
     empty.migrate()
     with empty.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
