@@ -572,7 +572,8 @@ def _check_channel(channel: ChannelSettings, names: list[str], section: str, pla
     needed = {"slack": ("url_env",), "webhook": ("url_env", "secret_env"), "email": ("sender", "to")}[channel.kind]
     for key in needed:
         if not getattr(channel, key):
-            raise place.error(section, key, f"is missing, which a channel of kind {channel.kind!r} needs")
+            text = f"{channel.name} is of kind {channel.kind!r}, which needs {key}: write it below"
+            raise place.error(section, "name", text)
     if channel.kind == "email":
         for address in (channel.sender, *channel.to):
             if not re.fullmatch(r"[^@\s]+@[^@\s]+", address):

@@ -48,7 +48,8 @@ def is_quiet(settings: NotificationSettings, moment: datetime) -> bool:
 
 def next_try(attempts: int, moment: datetime) -> datetime:
     """Return when to try again after so many failures: twice as long each time, give or take a fifth."""
-    pause = min(FIRST_PAUSE * 2 ** min(attempts - 1, 16), LONGEST_PAUSE)
+    doublings = min(max(attempts - 1, 0), 16)
+    pause = min(FIRST_PAUSE * (1 << doublings), LONGEST_PAUSE)
     return moment + pause * random.uniform(0.8, 1.2)
 
 

@@ -129,8 +129,8 @@ def _post(url: str, body: bytes, headers: dict[str, str]) -> None:
     if not url.startswith(("https://", "http://")):
         raise NotSent("the URL in the environment is none: write https://…")
     named = {"content-type": "application/json", "user-agent": "spiritsafe", **headers}
-    request = urllib.request.Request(url, body, named, method="POST")
     try:
+        request = urllib.request.Request(url, body, named, method="POST")
         with _opener.open(request, timeout=TIMEOUT_S) as answer:
             answer.read(1024)
     except urllib.error.HTTPError as error:

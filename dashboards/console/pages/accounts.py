@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, timedelta
+from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter
@@ -36,7 +37,7 @@ def show_all(visit: Reader, period: str = "30", by: str = "account", q: str = ""
     with visit.console.database.read() as connection:
         lines, following = listing.page(connection, figures, columns, since, text, after, PAGE_SIZE)
         names = list({line.account.name for line in lines})
-        values = {
+        values: dict[str, Any] = {
             "measures": enforcement.in_force(connection, names),
             "consented": consents.in_force(connection, names),
             "waiting": alerts.open_about(connection, names),

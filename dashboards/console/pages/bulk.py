@@ -15,7 +15,7 @@ from dashboards.console.response import EXPIRIES, TITLES
 from dashboards.console.view import Chosen, View, of_text
 from dashboards.console.visit import Reader, Text, Visit, Writer, go
 from gateway.ledger import alert_queue, alerts, audit, bulk, looks
-from gateway.ledger.alerts import Alert, Decision, Finding
+from gateway.ledger.alerts import Alert, Finding
 from gateway.ledger.errors import Forbidden, InvalidValue, LedgerError, NotFound
 
 router = APIRouter()
@@ -101,9 +101,9 @@ def _decide(connection: Any, ids: Sequence[str], operator: str, form: dict[str, 
         tokens = int(form["tokens"])
     if form["decision"] not in alerts.DECISIONS:
         raise InvalidValue("nothing was decided: choose dismiss or a step first")
-    decision, finding = cast(Decision, form["decision"]), cast(Finding, form["finding"])
+    finding = cast(Finding, form["finding"])
     duration = timedelta(days=int(form["days"]))
-    return bulk.decide(connection, ids, decision, operator, form["note"], finding, duration, tokens)
+    return bulk.decide(connection, ids, form["decision"], operator, form["note"], finding, duration, tokens)
 
 
 def _ids(connection: Any, visit: Visit, view: View) -> list[str]:

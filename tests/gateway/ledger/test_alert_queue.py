@@ -70,7 +70,7 @@ def test_pages_follow_each_other_without_a_gap(database: Database, ids: dict[str
 
 
 def test_an_alert_knows_its_place_and_the_next(database: Database, ids: dict[str, str]) -> None:
-    """After the last comes the first; an alert outside of the view has no place, and there is a next one all the same."""
+    """After the last comes the first; an alert outside of the view has no place, and a next one all the same."""
     whole = _names(database, OPEN)
     with database.read() as connection:
         places = [alert_queue.place(connection, OPEN, RATES, ids[name]) for name in whole]
@@ -128,7 +128,8 @@ def test_an_alert_is_given_to_somebody(database: Database, ids: dict[str, str]) 
         alerts.assign(connection, ids["low"], "ann", "bob")
         alerts.assign(connection, ids["low"], "ann", "bob")
         rows = [row for row in audit.recent(connection, subject="low") if row.action == "alert.assign"]
-        assert [(row.actor, row.before, row.after) for row in rows] == [("bob", {"assignee": None}, {"assignee": "ann"})]
+        said = [(row.actor, row.before, row.after) for row in rows]
+        assert said == [("bob", {"assignee": None}, {"assignee": "ann"})]
         with pytest.raises(InvalidValue, match="choose harvesting"):
             alerts.decide(connection, ids["low"], "dismiss", "ann", "x", finding="aliens")  # type: ignore[arg-type]
         decided = alerts.decide(connection, ids["low"], "dismiss", "ann", "x", finding="test_traffic")

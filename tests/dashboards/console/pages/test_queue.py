@@ -109,7 +109,11 @@ def test_a_view_is_decided_at_once_and_taken_back_at_once(
     assert "2 open alerts" in page
     assert "loom-analytics" in page
     assert "tallow-research" not in page
-    form = _bulk(mara, "severity=low") | {"decision": "dismiss", "finding": "test_traffic", "note": "Our own load test."}
+    form = _bulk(mara, "severity=low") | {
+        "decision": "dismiss",
+        "finding": "test_traffic",
+        "note": "Our own load test.",
+    }
     done = mara.send("/bulk", **form)
     assert "2 alerts stand as it left them" in done.text
     with database.read() as connection:
