@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from gateway.ledger import audit
 from gateway.ledger.database import Json, UtcTime, metadata
+from gateway.ledger.engines import contains
 from gateway.ledger.errors import AlreadyExists, InvalidValue, NotFound
 from gateway.ledger.identifiers import now
 
@@ -105,7 +106,7 @@ def after(connection: sa.Connection, name: str, limit: int, text: str = "") -> l
     """Return the first accounts by name that come after one, with a text in their names where one is given."""
     query = sa.select(table).where(table.c.name > name).order_by(table.c.name).limit(limit)
     if text:
-        query = query.where(table.c.name.icontains(text, autoescape=True))
+        query = query.where(contains(connection, table.c.name, text))
     return [Account(**row._mapping) for row in connection.execute(query)]
 
 

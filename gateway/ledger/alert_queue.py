@@ -15,11 +15,13 @@ import sqlalchemy as sa
 
 from gateway.ledger import alerts, enforcement
 from gateway.ledger.alerts import SEVERITIES, Alert
+from gateway.ledger.engines import contains
 from gateway.ledger.identifiers import now
 
 NOBODY = "-"  # as an assignee: alerts that nobody has
 STOPPING = ("divert", "cap", "verify", "suspend")  # what is in force so that nothing leaks on as before
 NO_RATES = "{}"
+KEY = ("weight", "rank", "opened", "id")  # what the queue is in the order of, each from the greatest on
 _table = alerts.table
 
 
@@ -40,28 +42,50 @@ class Filter:
 
 @dataclass(frozen=True)
 class Page:
-    """Some alerts in the queue's order; `more` when others come after them."""
+    """Some alerts in the queue's order; `more` when others come after them. `total` are all that the filter chooses."""
 
     alerts: list[Alert]
     more: bool
+    total: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an alert stands: its `number` from 1 on, None outside of the filter; `following` is the next one's id.
+
+    After the last one follows the first; None where there is no other.
+    """
+
+    number: int | None
+    following: str | None
+    total: int
 
 
 def page(connection: sa.Connection, chosen: Filter, rates: str = NO_RATES, after: str = "", limit: int = 50) -> Page:
     """Return the first alerts, or those that come after one of them, which may have left the filter meanwhile."""
-    ids = _ids(connection, chosen, rates, after, limit + 1)
-    return Page(alerts.named(connection, ids[:limit]), len(ids) > limit)
+    ranked = _ranked(connection, chosen, rates)
+    query = sa.select(ranked.c.id, _size(ranked)).order_by(*_order(ranked)).limit(limit + 1)
+    if after:
+        query = query.where(_tuple(ranked) < _key(connection, rates, after))
+    rows = connection.execute(query).all()
+    found = alerts.named(connection, [row[0] for row in rows[:limit]])
+    return Page(found, len(rows) > limit, rows[0][1] if rows else 0)
 
 
-def place(connection: sa.Connection, chosen: Filter, rates: str, alert_id: str) -> tuple[int | None, str | None]:
-    """Return an alert's place in the queue, None outside of it, and the next one's id, after the last the first's."""
-    before = _ranked(connection, chosen, rates)
+def place(connection: sa.Connection, chosen: Filter, rates: str, alert_id: str) -> Place:
+    """Return where an alert stands, all in one reading of the queue."""
+    ranked = _ranked(connection, chosen, rates)
     mine = _key(connection, rates, alert_id)
-    ahead = sa.select(sa.func.count()).select_from(before).where(_tuple(before) > mine)
-    inside = sa.select(before.c.id).where(before.c.id == alert_id)
-    found = connection.execute(inside).first() is not None
-    position = int(connection.execute(ahead).scalar_one()) + 1 if found else None
-    after = _ids(connection, chosen, rates, alert_id, 1) or _ids(connection, chosen, rates, "", 1)
-    return position, next((one for one in after if one != alert_id), None)
+    others = sa.select(ranked.c.id).where(ranked.c.id != alert_id).order_by(*_order(ranked)).limit(1)
+    inside = sa.select(sa.func.count()).select_from(ranked).where(ranked.c.id == alert_id).scalar_subquery()
+    query = sa.select(
+        inside,
+        sa.select(sa.func.count()).select_from(ranked).where(_tuple(ranked) > mine).scalar_subquery(),
+        sa.func.coalesce(others.where(_tuple(ranked) < mine).scalar_subquery(), others.scalar_subquery()),
+        _size(ranked),
+    )
+    found, ahead, following, total = connection.execute(query).one()
+    return Place(ahead + 1 if found else None, following, total)
 
 
 def ids(connection: sa.Connection, chosen: Filter, limit: int) -> list[str]:
@@ -84,16 +108,7 @@ def leaking(connection: sa.Connection, rates: str) -> int:
     return int(connection.execute(query.where(_table.c.state == "open")).scalar_one())
 
 
-def _ids(connection: sa.Connection, chosen: Filter, rates: str, after: str, limit: int) -> list[str]:
-    ranked = _ranked(connection, chosen, rates)
-    order = [ranked.c[name].desc() for name in ("weight", "rank", "opened", "id")]
-    query = sa.select(ranked.c.id).order_by(*order).limit(limit)
-    if after:
-        query = query.where(_tuple(ranked) < _key(connection, rates, after))
-    return list(connection.execute(query).scalars())
-
-
-def _ranked(connection: sa.Connection, chosen: Filter, rates: str, *more: sa.ColumnElement[bool]) -> sa.Subquery:
+def _ranked(connection: sa.Connection, chosen: Filter, rates: str, *more: sa.ColumnElement[bool]) -> sa.CTE:
     flow = _flow(connection, rates)
     weight = sa.func.coalesce(flow.c.rate, 0) * _table.c.score
     rank = sa.case({name: order for order, name in enumerate(SEVERITIES)}, value=_table.c.severity)
@@ -101,17 +116,27 @@ def _ranked(connection: sa.Connection, chosen: Filter, rates: str, *more: sa.Col
     opened = sa.type_coerce(_table.c.opened, sa.BigInteger)
     columns = (_table.c.id, weight.label("weight"), rank.label("rank"), opened.label("opened"))
     joined = _table.outerjoin(flow, flow.c.account == _table.c.account)
-    return sa.select(*columns).select_from(joined).where(*_conditions(connection, chosen), *more).subquery()
+    ranked = sa.select(*columns).select_from(joined).where(*_conditions(connection, chosen), *more).cte("ranked")
+    # Once, however often a query refers to it: looking for words reads every alert.
+    return ranked.prefix_with("MATERIALIZED")
+
+
+def _size(ranked: sa.CTE) -> Any:
+    return sa.select(sa.func.count()).select_from(ranked).scalar_subquery()
+
+
+def _order(ranked: sa.CTE) -> list[sa.ColumnElement[Any]]:
+    return [ranked.c[name].desc() for name in KEY]
 
 
 def _key(connection: sa.Connection, rates: str, alert_id: str) -> Any:
     ranked = _ranked(connection, Filter(), rates, _table.c.id == alert_id)
-    row = connection.execute(sa.select(*(ranked.c[name] for name in ("weight", "rank", "opened", "id")))).one_or_none()
+    row = connection.execute(sa.select(*(ranked.c[name] for name in KEY))).one_or_none()
     return sa.tuple_(*(row if row is not None else (0.0, -1, 0, "")))
 
 
-def _tuple(ranked: sa.Subquery) -> Any:
-    return sa.tuple_(*(ranked.c[name] for name in ("weight", "rank", "opened", "id")))
+def _tuple(ranked: sa.CTE) -> Any:
+    return sa.tuple_(*(ranked.c[name] for name in KEY))
 
 
 def _flow(connection: sa.Connection, rates: str) -> sa.CTE:
@@ -150,7 +175,7 @@ def _says(connection: sa.Connection, text: str) -> sa.ColumnElement[bool]:
     else:
         one = sa.func.json_each(reasons).table_valued("value")
         words = sa.func.json_extract(one.c.value, "$.text")
-    said = sa.select(sa.literal(1)).select_from(one).where(words.icontains(text, autoescape=True)).exists()
+    said = sa.select(sa.literal(1)).select_from(one).where(contains(connection, words, text)).exists()
     # Few have the text at all, as it is stored; only of these the document is read.
-    stored = reasons.icontains(json.dumps(text)[1:-1], autoescape=True)
-    return sa.or_(_table.c.account.icontains(text, autoescape=True), sa.and_(stored, said))
+    stored = contains(connection, reasons, json.dumps(text)[1:-1])
+    return sa.or_(contains(connection, _table.c.account, text), sa.and_(stored, said))

@@ -18,6 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from gateway.ledger.database import Json, UtcTime, metadata, to_json
+from gateway.ledger.engines import contains
 from gateway.ledger.errors import Corrupt
 from gateway.ledger.identifiers import now, to_rfc3339, uuid7
 
@@ -163,7 +164,7 @@ def search(
     if kind:
         query = query.where(table.c.action.startswith(f"{kind}.", autoescape=True))
     if text:
-        query = query.where(_says(text))
+        query = query.where(_says(connection, text))
     rows = [AuditRow(**row._mapping) for row in connection.execute(query)]
     if len(rows) == limit:
         return rows, rows[-1].number if rows[-1].number > 1 else None
@@ -195,11 +196,11 @@ def verify(connection: sa.Connection, expect: str | None = None) -> Verdict:
     return Verdict(rows, number, last, faults)
 
 
-def _says(text: str) -> sa.ColumnElement[bool]:
+def _says(connection: sa.Connection, text: str) -> sa.ColumnElement[bool]:
     stored = json.dumps(text)[1:-1]  # as it stands in a document
-    words = [table.c[name].icontains(text, autoescape=True) for name in ("actor", "action", "subject", "reason")]
+    words = [contains(connection, table.c[name], text) for name in ("actor", "action", "subject", "reason")]
     documents = [sa.type_coerce(table.c[name], sa.Text) for name in ("detail", "before", "after")]
-    return sa.or_(*words, *(document.icontains(stored, autoescape=True) for document in documents))
+    return sa.or_(*words, *(contains(connection, document, stored) for document in documents))
 
 
 def _stored(connection: sa.Connection) -> Iterator[dict[str, Any]]:

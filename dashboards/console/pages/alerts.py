@@ -163,13 +163,12 @@ def _alert_page(
         alert = alerts.get(connection, alert_id)
         case = cases.build(alert, figures, enforcement.in_force(connection, [alert.account]))
         chosen = view.filter(visit.operator, looks.last(connection, visit.operator))
-        place, next_id = alert_queue.place(connection, chosen, figures.rates, alert_id)
+        place = alert_queue.place(connection, chosen, figures.rates, alert_id)
         opened = reveals.find(connection, visit.operator, alert.account, _place(alert_id), revealed)
         values = _account_facts(connection, alert) | _panel(connection, alert, figures, form)
         marks = _marks(connection, alert)
-        values["next_alert"] = alerts.get(connection, next_id) if next_id else None
+        values["next_alert"] = alerts.get(connection, place.following) if place.following else None
         values["people"] = [person.name for person in operators.every(connection)]
-        values["in_view"] = alert_queue.count(connection, chosen) if place else 0
     if estimate and alert.state == "open":
         values["rungs"] = response.estimated(console.database, Lake.of(console.settings), values["hit"], values["cap"])
     days = _curve_days(case)
@@ -185,7 +184,7 @@ def _alert_page(
         share=_share(case, figures),
         examples=_example_parts(console, alert),
         reveal=opened,
-        place_in_queue=place,
+        place=place,
         estimated=estimate,
         form=form or {"decision": "", "finding": "", "days": "7", "tokens": "", "note": ""},
         problem=problem,

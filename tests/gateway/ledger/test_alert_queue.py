@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from gateway.ledger import accounts, alert_events, alert_queue, alerts, audit, bulk, enforcement, looks, saved_views
-from gateway.ledger.alert_queue import NOBODY, Filter
+from gateway.ledger.alert_queue import NOBODY, Filter, Place
 from gateway.ledger.alerts import Severity
 from gateway.ledger.database import Database
 from gateway.ledger.errors import Forbidden, InvalidValue, NotFound
@@ -74,11 +74,12 @@ def test_an_alert_knows_its_place_and_the_next(database: Database, ids: dict[str
     whole = _names(database, OPEN)
     with database.read() as connection:
         places = [alert_queue.place(connection, OPEN, RATES, ids[name]) for name in whole]
-        assert [place for place, _ in places] == [1, 2, 3, 4, 5, 6]
-        assert [following for _, following in places] == [ids[name] for name in (*whole[1:], whole[0])]
+        assert [(place.number, place.total) for place in places] == [(number, 6) for number in range(1, 7)]
+        assert [place.following for place in places] == [ids[name] for name in (*whole[1:], whole[0])]
         high = Filter("open", severity="high")
-        assert alert_queue.place(connection, high, RATES, ids["low"]) == (None, ids["held"])
-        assert alert_queue.place(connection, Filter("confirmed"), RATES, ids["low"]) == (None, None)
+        assert alert_queue.place(connection, high, RATES, ids["low"]) == Place(None, ids["held"], 3)
+        assert alert_queue.place(connection, high, RATES, "gone") == Place(None, ids["held"], 3)
+        assert alert_queue.place(connection, Filter("confirmed"), RATES, ids["low"]) == Place(None, None, 0)
 
 
 @pytest.mark.parametrize(
