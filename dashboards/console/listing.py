@@ -82,15 +82,14 @@ def _with_traffic(
 def _without(
     connection: Connection, figures: Figures, since: date | None, text: str, after: str, size: int
 ) -> tuple[list[Line], str]:
-    found = accounts.after(connection, after, STRETCH, text)
-    used = pc.is_in(
-        pa.array([account.name for account in found], pa.string()), figures.sums("account", since=since)["account"]
-    )
-    idle = [account for account, is_used in zip(found, used.to_pylist(), strict=True) if not is_used]
-    lines = [Line(account, None, None, Usage()) for account in idle[:size]]
+    found = accounts.names_after(connection, after, STRETCH, text)
+    used = pc.is_in(pa.array(found, pa.string()), figures.sums("account", since=since)["account"])
+    idle = [name for name, is_used in zip(found, used.to_pylist(), strict=True) if not is_used]
+    known = accounts.named(connection, idle[:size])
+    lines = [Line(known[name], None, None, Usage()) for name in idle[:size]]
     if len(idle) > size:
-        return lines, REST + (idle[size - 1].name if size else after)
-    return lines, REST + found[-1].name if len(found) == STRETCH else ""
+        return lines, REST + (idle[size - 1] if size else after)
+    return lines, REST + found[-1] if len(found) == STRETCH else ""
 
 
 def _key(row: dict[str, Any], columns: Sequence[str]) -> str:
