@@ -19,7 +19,7 @@ KEPT = timedelta(days=30)
 table = sa.Table(
     "alert_events",
     metadata,
-    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("time", UtcTime, nullable=False),
     sa.Column("kind", sa.String, nullable=False),
     sa.Column("alert", sa.String, nullable=False),
@@ -40,7 +40,9 @@ class AlertEvent:
 
 def record(connection: sa.Connection, kind: Kind, alert: str, severity: Severity) -> None:
     """Write an event down in the transaction that makes it happen; writers take turns, so numbers are in order."""
-    connection.execute(sa.insert(table).values(time=now(), kind=kind, alert=alert, severity=severity))
+    # Counted here: a database's own counter would begin anew behind the rows of a restored backup.
+    event = AlertEvent(newest(connection) + 1, now(), kind, alert, severity)
+    connection.execute(sa.insert(table).values(**vars(event)))
 
 
 def after(connection: sa.Connection, number: int, limit: int) -> list[AlertEvent]:

@@ -32,7 +32,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "alert_events",
-        sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+        sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("time", sa.BigInteger, nullable=False),
         sa.Column("kind", sa.String, nullable=False),
         sa.Column("alert", sa.String, nullable=False),
