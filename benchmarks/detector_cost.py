@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from detector import columns, sketch
-from detector.book import VERDICT
+from detector.verdicts import VERDICT
 from detector.watch import Watch
 
 DAYS, START_MS = 28, 1_793_577_600_000

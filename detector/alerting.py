@@ -2,7 +2,7 @@
 
 Accounts that are only watched or stripped are still assessed: that is what watching is. A linked set has one alert, in
 the name of the member that has one open, first of all the oldest, else of the one that had the newest, else of the
-one that drew most.
+one that drew most. A canary's alert is raised as any other and closed at once.
 """
 
 from __future__ import annotations
@@ -21,11 +21,15 @@ from detector.watch import Assessment, Watch
 from gateway.ledger import accounts, alerts, declared_uses, enforcement
 from gateway.ledger.alerts import Alert
 from gateway.ledger.database import Database
+from gateway.ledger.identifiers import now
 
 MUCH_MORE = 1.5  # a closed alert's account must have leaked this much more, in all, before it is raised again …
 AT_LEAST_MORE = 2000.0  # … and at least so many tokens more
 REFRESH_S = 15.0  # an open alert is brought up to date at most this often: every write makes the workers reload
 REFRESH_GROWTH = 1.02
+ACTOR = "detector"  # who closes a canary's alert
+CANARY_FOUND = "an account of our own, sent to be found: alerts come, and there is nothing to decide"
+CANARY_ALERTS = 24  # in a day are closed: what harvests on under a canary's name is looked at as anybody is
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +69,8 @@ class Alerting:
         self._warn(suspects - known)
         raised = []
         for name in _heads(watch, known - settled, newest):
-            alert = self._publish_one(watch, name, newest[name])
+            publish = self._publish_canary if name in watch.canaries else self._publish_one
+            alert = publish(watch, name, newest[name])
             raised += [] if alert is None else [alert]
         return raised
 
@@ -80,15 +85,36 @@ class Alerting:
         due = self._is_due(watch, name) if newest.state == "open" else _leaked_much_more(leaked, newest)
         return self._write(watch, watch.assess(name)) if due else None
 
+    def _publish_canary(self, watch: Watch, name: str, newest: Alert | None) -> Alert | None:
+        """Raise what a canary's run calls for, and begin anew for its next one; an open alert waits for a person."""
+        if newest is not None and newest.state == "open":
+            return None
+        verdict, alert = watch.book.verdicts[watch.book.place(name)], None
+        # Otherwise it is of an earlier run, as where the lake is read again.
+        if newest is None or verdict["alert_time"] > newest.opened.timestamp():
+            alert = self._write(watch, watch.assess(name, float(verdict["peak"])))
+        if alert is None or alert.of_canary:
+            watch.begin_anew(name)
+        return alert
+
+    def _is_a_run(self, name: str) -> bool:
+        since = now() - timedelta(days=1)
+        with self._database.read() as connection:
+            return sum(alert.opened >= since for alert in alerts.every(connection, account=name)) < CANARY_ALERTS
+
     def _write(self, watch: Watch, assessment: Assessment) -> Alert | None:
         if assessment.severity == "none":
             return None
         found = evidence(watch, assessment)
+        if assessment.account in watch.canaries and self._is_a_run(assessment.account):
+            found["canary"] = True
         severity, score = assessment.severity, round(assessment.score, 4)
         with self._database.write() as connection:
             alert, new = alerts.raise_or_update(
                 connection, assessment.account, severity, score, assessment.reasons, found
             )
+            if alert.of_canary:
+                alerts.decide(connection, alert.id, "dismiss", ACTOR, CANARY_FOUND)
         self._written[assessment.account] = _Written(self._clock(), found["leaked_tokens"], score)
         if new:
             logger.info("raised an alert", extra={"account": alert.account, "severity": severity, "alert": alert.id})

@@ -16,27 +16,9 @@ import numpy.typing as npt
 from detector import sketch
 from detector.columns import Columns
 from detector.sketch import States
+from detector.verdicts import VERDICT
 
 EXAMPLES, APART = 6, 5  # ids that are kept of an account, and how many requests there are for each slot, about
-VERDICT = np.dtype(
-    [
-        ("looks", "<u4"),
-        ("evidence", "<f4"),  # smoothed log-odds
-        ("own", "<f8"),  # its own score at the newest checkpoint
-        ("score", "<f8"),  # the greater of that and its set's
-        ("peak", "<f8"),
-        ("day_peak", "<f8"),
-        ("set_score", "<f8"),  # of the linked set, 0 without one
-        ("set", "<u8"),  # its id, 0: none
-        ("live", "<u4"),  # requests of live origin
-        ("cost", "<f8"),  # nano-dollars
-        ("leaked", "<f8"),  # tokens of novelty since the first request
-        ("alert_time", "<f8"),  # seconds, 0: none
-        ("alert_requests", "<u4"),
-        ("alert_live", "<u4"),
-        ("alert_tokens", "<f8"),
-    ]
-)
 _VERSION = 2
 
 
@@ -89,6 +71,12 @@ class Book:
         slot = np.array([zlib.crc32(each.encode()) for each in rows.id[chosen]], np.int64) % (EXAMPLES * APART)
         kept = slot < EXAMPLES
         self._examples[places[chosen][kept], slot[kept]] = rows.id[chosen][kept]
+
+    def blank(self, name: str) -> None:
+        """Forget all about an account but its name."""
+        place = self._place[name]
+        self._states[place : place + 1], self._verdicts[place] = sketch.empty(1), np.zeros((), VERDICT)
+        self._examples[place] = None
 
     def examples(self, name: str, count: int = 3) -> list[str]:
         """Return ids of some of an account's requests."""

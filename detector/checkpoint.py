@@ -29,6 +29,8 @@ def write(path: Path, watch: Watch, version: int) -> None:
         day=np.int64(watch.day),
         book=np.frombuffer(watch.book.to_bytes(), np.uint8),
         links=np.frombuffer(watch.linker.to_bytes(), np.uint8),
+        charge=np.array(watch.model.id),
+        shadow=np.frombuffer(b"" if watch.shadow is None else watch.shadow.to_bytes(), np.uint8),
     )
     durable.write(path, file.getvalue())
 
@@ -39,7 +41,8 @@ def resume(path: Path, watch: Watch) -> int:
         with np.load(path, allow_pickle=False) as found:
             version = int(found["version"])
             book = Book.from_bytes(found["book"].tobytes())
-            watch.resume(book, int(found["day"]), found["links"].tobytes())
+            links, shadow = found["links"].tobytes(), found["shadow"].tobytes()
+            watch.resume(book, int(found["day"]), links, str(found["charge"]), shadow)
     except FileNotFoundError:
         return -1
     except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:

@@ -16,7 +16,7 @@ from typing import Any
 
 import click
 
-from detector import logs
+from detector import logs, oversight
 from gateway.command import Context, Duration, standard_options
 from gateway.ledger import alerts as ledger_alerts
 from gateway.ledger import declared_uses, enforcement, operators
@@ -190,6 +190,10 @@ def fit(context: Context, data: Path | None, seeds: tuple[int, ...], months: Pat
     model = training.fit_shipped(data, seeds or training.SEEDS, months, Paced(context.say))
     out.write_bytes(model.to_bytes())
     context.emit_one({"model": str(out), "bounds": model.bounds, "slope": model.slope, "shift": model.shift})
+
+
+for command in (oversight.compare, oversight.adopt, oversight.canary):
+    detector.add_command(command)
 
 
 class Paced:

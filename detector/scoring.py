@@ -8,6 +8,7 @@ account-days. A use that operators granted makes harvesting `DECLARED` times les
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 import json
 from collections.abc import Mapping
@@ -73,18 +74,28 @@ class Model:
         """Return the severity of a score."""
         return SEVERITIES[sum(score >= bound for bound in self.bounds)]
 
+    @functools.cached_property
+    def id(self) -> str:
+        """What the model is called where several are kept: the first twelve digits of its arrays' SHA-256."""
+        found = hashlib.sha256()
+        for name, value in sorted(self._parts().items()):
+            found.update(f"{name} {value.dtype.str} {value.shape}".encode() + np.ascontiguousarray(value).tobytes())
+        return found.hexdigest()[:12]
+
     def to_bytes(self) -> bytes:
         """Return the model as an .npz file of plain arrays."""
         file = io.BytesIO()
-        parts = {
+        np.savez_compressed(file, **self._parts())  # type: ignore[arg-type]  # numpy's stub takes a flag for one of them
+        return file.getvalue()
+
+    def _parts(self) -> dict[str, npt.NDArray[Any]]:
+        return {
             "card": np.frombuffer(json.dumps(self.card).encode(), np.uint8),
             "numbers": np.array([self.slope, self.shift, *self.bounds]),
             "names": np.frombuffer(json.dumps(features.NAMES).encode(), np.uint8),
             "medians": self.medians,
             **self.trees.arrays("trees_"),
         }
-        np.savez_compressed(file, **parts)  # type: ignore[arg-type]  # numpy's stub takes a flag for one of them
-        return file.getvalue()
 
 
 def evidence(trees: Forest, values: npt.NDArray[np.float32]) -> Floats:

@@ -14,11 +14,12 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from detector import checkpoint, columns
+from detector import checkpoint, columns, models
 from detector.alerting import Alerting
 from detector.links.linker import AccountLinks, registered
+from detector.models import Models
 from detector.watch import Watch
-from gateway.ledger import metric_files
+from gateway.ledger import canaries, detector_models, metric_files
 from gateway.ledger.database import Database
 from gateway.ledger.errors import LakeUnreachable
 from gateway.ledger.lake import Lake
@@ -31,6 +32,7 @@ RESTS = (
 LONGEST_WAIT_S = 30.0
 LINK_EVERY_S, LINK_RESTS = 180.0, 50.0  # seconds between linkings, and at least so many times what the last one took
 CHECKPOINT_EVERY_S = 60.0  # and when it is told to stop
+CANARY_RESTS_S = 900.0  # a canary that was silent for so long begins another run
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +72,24 @@ class Metrics:
         )
         for severity in ("low", "medium", "high"):
             self.alerts.labels(severity)
+        self.model = Gauge(
+            "spiritsafe_detector_model_info",
+            "1 for each model that the detector runs, by its id: the one in charge, which alone raises alerts, and the "
+            "one in the shadow",
+            ["role", "model"],
+            registry=self.registry,
+        )
+        self.flagged = Gauge(
+            "spiritsafe_detector_compared_accounts",
+            "Accounts that called for an alert since the shadow began, by both models, by charge or by shadow alone",
+            ["by"],
+            registry=self.registry,
+        )
+        self.account_days = Gauge(
+            "spiritsafe_detector_compared_account_days",
+            "Active days of accounts on which the model in charge and the one in the shadow were compared",
+            registry=self.registry,
+        )
 
 
 @dataclass(frozen=True)
@@ -89,6 +109,7 @@ class Service:
         self._lake = Lake.of(settings)
         self._alerting = Alerting(database)
         self._database = database
+        self._adopted, self._models = self._running()
         self.watch = self._new_watch()
         self._checkpoint = settings.data_dir / "detector" / "state"
         self._version = self._kept = checkpoint.resume(self._checkpoint, self.watch)
@@ -162,6 +183,8 @@ class Service:
 
     def _advance(self) -> tuple[int, int]:
         table, version = self._lake.follow(self._version, columns=columns.COLUMNS)
+        self._see_to_models()
+        self._see_to_canaries()
         self.watch.uses = self._alerting.declared_uses()
         touched = self.watch.advance(columns.read(table)) | self._link()
         raised = self._alerting.publish(self.watch, touched)
@@ -172,7 +195,35 @@ class Service:
 
     def _new_watch(self) -> Watch:
         links = AccountLinks(functools.partial(registered, self._database))
-        return Watch(self._settings.detector.minimum_requests, linker=links)
+        return Watch(
+            self._settings.detector.minimum_requests,
+            model=self._models.charge,
+            linker=links,
+            shadow=self._models.shadow,
+        )
+
+    def _running(self) -> tuple[str | None, Models]:
+        with self._database.read() as connection:
+            return detector_models.newest_adopted(connection), models.running(self._settings, connection)
+
+    def _see_to_models(self) -> None:
+        """Take up the model that somebody adopted meanwhile."""
+        with self._database.read() as connection:
+            adopted = detector_models.newest_adopted(connection)
+        if adopted == self._adopted:
+            return
+        self._adopted, self._models = self._running()
+        self.watch.succeed(self._models.charge, self._models.shadow)
+        self._kept = -1  # what was kept is another model's opinion
+        logger.info("another model is in charge", extra={"model": self._models.charge.id})
+
+    def _see_to_canaries(self) -> None:
+        """Forget the canaries' earlier runs, or each would find them where the last one left them."""
+        with self._database.read() as connection:
+            self.watch.canaries = frozenset(canaries.names(connection))
+        for name in self.watch.canaries:
+            if name in self.watch.book and time.time() - self.watch.last_seen(name) > CANARY_RESTS_S:
+                self.watch.begin_anew(name)
 
     def _link(self) -> set[str]:
         if time.monotonic() < self._link_at:
@@ -189,4 +240,17 @@ class Service:
         self.metrics.rows.inc(rows)
         self.metrics.accounts.set(len(self.watch.book))
         self.metrics.suspects.set(len(self.watch.suspects()))
+        self._measure_models()
         self.metrics.round_seconds.observe(cpu_s)
+
+    def _measure_models(self) -> None:
+        shadow = self.watch.shadow
+        self.metrics.model.clear()
+        self.metrics.model.labels("charge", self.watch.model.id).set(1)
+        if shadow is None:
+            return
+        self.metrics.model.labels("shadow", shadow.model.id).set(1)
+        charge, other = shadow.compared["charge_time"] > 0, shadow.compared["shadow_time"] > 0
+        for by, count in (("both", charge & other), ("charge", charge & ~other), ("shadow", other & ~charge)):
+            self.metrics.flagged.labels(by).set(int(count.sum()))
+        self.metrics.account_days.set(int(shadow.compared["days"].sum()))

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from detector import explain, features, scoring, sequential, sets
+from detector import explain, features, scoring, sets, verdicts
 from detector.book import Book
 from detector.checkpoints import LEAST, Follower
 from detector.columns import Columns
 from detector.explain import Reason
 from detector.scoring import Model, Severity
 from detector.sets import LinkedSet, Linker, NoLinks, Places
+from detector.shadow import Shadow, opinion_of
 from detector.sketch import States
 from gateway.ledger.declared_uses import DeclaredUse
 
@@ -55,7 +56,11 @@ class Assessment:
 
 
 class Watch:
-    """Follows requests in event time. `uses`: declared uses by account, those that have ended included."""
+    """Follows requests in event time. `uses`: declared uses by account, those that have ended included.
+
+    `model` is in charge: what is said about accounts is its opinion, but for that of the one in the `shadow`.
+    `canaries` are accounts of our own: nobody's peers, and in no linked set.
+    """
 
     def __init__(
         self,
@@ -63,10 +68,13 @@ class Watch:
         uses: Mapping[str, list[DeclaredUse]] | None = None,
         model: Model | None = None,
         linker: Linker | None = None,
+        shadow: Model | None = None,
     ) -> None:
         self.minimum_requests = max(minimum_requests, LEAST)
         self.uses: Mapping[str, list[DeclaredUse]] = uses or {}
+        self.canaries: frozenset[str] = frozenset()
         self.model = model or scoring.shipped()
+        self.shadow = None if shadow is None else Shadow(shadow, self.model.id)
         self.book = Book()
         self.linker: Linker = linker or NoLinks()
         self._follower = Follower(self._look, self._close_day, self.minimum_requests, self._take)
@@ -90,7 +98,7 @@ class Watch:
         for day, part in self._follower.days(rows):
             self._follower.begin(self.book.states, day)
             chosen, mine = rows.take(part), at[part]
-            self.linker.see(chosen, mine)
+            self._show_linker(chosen, mine)
             self._follower.advance(self.book.states, chosen, mine)
         return {rows.names[place] for place in np.unique(rows.account)}
 
@@ -101,15 +109,50 @@ class Watch:
     def forget(self, names: Sequence[str]) -> None:
         """Remove accounts with all that is kept of them."""
         if any(name in self.book for name in names):
-            self.linker.keep(self.book.forget(names))
+            stay = self.book.forget(names)
+            self.linker.keep(stay)
+            if self.shadow is not None:
+                self.shadow.keep(stay)
             self._linked = {}  # they speak of places that are others' now
             self.book.verdicts["set"], self.book.verdicts["set_score"] = 0, 0.0
 
-    def resume(self, book: Book, day: int, links: bytes) -> None:
-        """Go on from what a checkpoint kept."""
+    def last_seen(self, name: str) -> float:
+        """Return the time of an account's newest request, in seconds; 0 where it has none."""
+        return float(self.book.states["last"][self.book.place(name)])
+
+    def begin_anew(self, name: str) -> None:
+        """Forget all that is known of an account, as if its next request were its first; it keeps its place."""
+        if self.shadow is not None:
+            self.shadow.blank(self.book.place(name))
+        self.book.blank(name)
+
+    def resume(self, book: Book, day: int, links: bytes, charge: str = "", shadow: bytes = b"") -> None:
+        """Go on from what a checkpoint kept: `charge` is the id of the model that was in charge then."""
         self.book = book
         self._follower.day = day
         self.linker.restore(links)
+        before = verdicts.opinions(book.verdicts)
+        if charge != self.model.id:
+            self._hold(opinion_of(self.model.id, shadow))
+        if self.shadow is not None and shadow:
+            self.shadow.restore(shadow)
+            if charge == self.shadow.model.id:
+                self.shadow.hold(before)
+
+    def succeed(self, model: Model, shadow: Model | None) -> None:
+        """Put a model in charge and one, or none, in the shadow; each keeps the opinion that it has formed here."""
+        known = {self.model.id: verdicts.opinions(self.book.verdicts)}
+        if self.shadow is not None:
+            # It may not have heard of the newest accounts.
+            opinion = np.zeros(len(self.book), verdicts.OPINION)
+            opinion[: len(self.shadow.opinions)] = self.shadow.opinions[: len(opinion)]
+            known[self.shadow.model.id] = opinion
+        if model.id != self.model.id:
+            self.model, self._medians = model, None
+            self._hold(known.get(model.id))
+        self.shadow = None if shadow is None else Shadow(shadow, model.id)
+        if self.shadow is not None and shadow is not None and shadow.id in known:
+            self.shadow.hold(known[shadow.id])
 
     def assess(self, name: str, peak: float | None = None) -> Assessment:
         """Return what is to be said about an account now; with `peak`, the severity and reasons of that score."""
@@ -131,16 +174,17 @@ class Watch:
 
     def link(self) -> set[str]:
         """Find the linked sets anew and score their members by them; returns the accounts in sets that alert."""
-        states, verdicts = self.book.states, self.book.verdicts
-        before = verdicts["set"] > 0
-        verdicts["set"], verdicts["set_score"] = 0, 0.0
+        states, found = self.book.states, self.book.verdicts
+        before = found["set"] > 0
         self._linked = {1 + int(each.members.min()): each for each in self.linker.sets(states, self.day)}
+        found["set"] = 0
         for number, each in self._linked.items():
-            score, lowered = self.model.at(each.excess), self.model.at(each.excess - LOWERED)
-            verdicts["set"][each.members] = number
-            verdicts["set_score"][each.members] = np.where(self._covered(states, each.members), lowered, score)
+            found["set"][each.members] = number
+        self._score_sets(self.model, found["set_score"])
+        if self.shadow is not None:
+            self._score_sets(self.shadow.model, self.shadow.set_scores(len(states)))
         # Who left a set is as before, and a set that gives less cause than it did says so.
-        self._record(states, np.flatnonzero(before | (verdicts["set"] > 0)))
+        self._record(states, np.flatnonzero(before | (found["set"] > 0)))
         alerting = [each.members for each in self._linked.values() if each.excess >= 0]
         return {self.book.names[place] for members in alerting for place in members.tolist()}
 
@@ -158,27 +202,45 @@ class Watch:
         self.book.note(rows, places)
 
     def _look(self, states: States, places: Places) -> None:
-        covered = self._covered(states, places)
-        verdicts, values = self.book.verdicts, features.matrix(states[places])
-        first = verdicts["looks"][places] == 0
-        evidence = sequential.moved(verdicts["evidence"][places], first, self.model.log_odds(values))
-        verdicts["evidence"][places] = evidence
-        verdicts["looks"][places] += 1
-        verdicts["own"][places] = self.model.scores_at(evidence, values, covered)
+        covered, values = self._covered(states, places), features.matrix(states[places])
+        verdicts.look(self.model, self.book.verdicts, places, values, covered)
+        if self.shadow is not None:
+            self.shadow.look(places, values, covered)
         self._record(states, places)
 
     def _record(self, states: States, places: Places) -> None:
-        verdicts = self.book.verdicts
-        scores = np.maximum(verdicts["own"][places], verdicts["set_score"][places])
-        verdicts["score"][places] = scores
-        verdicts["leaked"][places] = states["leaked"][places]
-        for name in ("peak", "day_peak"):
-            verdicts[name][places] = np.maximum(verdicts[name][places], scores)
-        crossed = places[(scores >= self.model.alert) & (verdicts["alert_time"][places] == 0)]
-        verdicts["alert_time"][crossed] = states["last"][crossed]
-        verdicts["alert_requests"][crossed] = states["total"][crossed]
-        verdicts["alert_live"][crossed] = verdicts["live"][crossed]
-        verdicts["alert_tokens"][crossed] = states["output"][crossed]
+        found = self.book.verdicts
+        verdicts.record(self.model, found, places, states, found["live"])
+        found["leaked"][places] = states["leaked"][places]
+        if self.shadow is not None:
+            self.shadow.record(places, states, found, self.model.alert)
+
+    def _score_sets(self, model: Model, scores: npt.NDArray[np.float64]) -> None:
+        scores[:] = 0.0
+        for each in self._linked.values():
+            score, lowered = model.at(each.excess), model.at(each.excess - LOWERED)
+            scores[each.members] = np.where(self._covered(self.book.states, each.members), lowered, score)
+
+    def _hold(self, opinion: verdicts.Verdicts | None) -> None:
+        """Take up an opinion that the model in charge has formed; without one it looks as if for the first time.
+
+        What alerts there were stays known.
+        """
+        if opinion is None:
+            self.book.verdicts["looks"] = 0
+            return
+        own = np.zeros(len(self.book), verdicts.OPINION)
+        own[: len(opinion)] = opinion[: len(own)]
+        verdicts.hold(self.book.verdicts, own)
+
+    def _show_linker(self, rows: Columns, places: Places) -> None:
+        own = np.isin(places, self._canary_places())
+        if own.any():
+            rows, places = rows.take(~own), places[~own]
+        self.linker.see(rows, places)
+
+    def _canary_places(self) -> list[int]:
+        return [self.book.place(name) for name in self.canaries if name in self.book]
 
     def _close_day(self, states: States, active: Places, day: int) -> None:
         self._medians = None
@@ -186,6 +248,8 @@ class Watch:
         if self._end_of_day is not None:
             self._end_of_day(day)
         self.book.verdicts["day_peak"] = 0.0
+        if self.shadow is not None:
+            self.shadow.close_day(active)
 
     def _covered(self, states: States, places: Places) -> npt.NDArray[np.bool_]:
         return np.array([self._covering(states[p : p + 1], self.book.names[p]) is not None for p in places], dtype=bool)
@@ -203,9 +267,8 @@ class Watch:
         return None
 
     def _reasons(self, state: States, name: str) -> list[Reason]:
-        peers = len(self.book)
-        medians = self._peer_medians()
-        own = explain.reasons(self.model, state, medians, peers - 1, self.uses.get(name, []))
+        peers = len(self.book) - len({self.book.place(name), *self._canary_places()})
+        own = explain.reasons(self.model, state, self._peer_medians(), peers, self.uses.get(name, []))
         linked = self.acting_with(name)
         return own if linked is None else [sets.reason(linked), *own]
 
@@ -213,6 +276,7 @@ class Watch:
         """Return the medians of accounts that gave no cause for an alert, drawn towards the shipped ones."""
         if self._medians is None:
             ordinary = (self.book.states["total"] >= self.minimum_requests) & (self.book.verdicts["alert_time"] == 0)
+            ordinary[self._canary_places()] = False
             places = np.flatnonzero(ordinary)[:PEERS]
             self._medians = self.model.medians
             if len(places):

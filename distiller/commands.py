@@ -10,7 +10,9 @@ from typing import Any
 import click
 import sqlalchemy as sa
 
-from distiller import trial
+from distiller import assessment_report, trial
+from distiller.assessment import Bench, Probe
+from distiller.assessment import assess as assess_alert
 from distiller.evaluation import read_answers
 from distiller.fixed_rules import METRICS, Asked
 from distiller.gate import ALPHA, MARGIN, Metric
@@ -19,6 +21,7 @@ from distiller.launch import train as train_student
 from distiller.lineage import traces
 from distiller.live_pairs import MOST_AT_ONCE, Watch, look
 from distiller.opportunities import DAYS, opportunities
+from distiller.probe_sets import LEAST_ROWS, LEAST_SEEDS
 from distiller.progress import Progress
 from distiller.proposing import Wanted, in_words, propose
 from distiller.publish import publish as publish_student
@@ -269,6 +272,32 @@ def watch(context: Context, reference: str, most: int, every: float | None) -> N
         time.sleep(every)
     if taken.outcome == "failed":
         context.say(f"The rollout of {reference} ended: `auto` asks it no more.")
+
+
+@distill.command("assess")
+@standard_options
+@click.argument("alert", metavar="ALERT")
+@click.option("--operator", metavar="OPERATOR", help="Who looks [the system user].")
+@click.option("--note", default="", help="Why; an audit will read it.")
+@click.option("--rows", type=click.IntRange(min=LEAST_ROWS), default=LEAST_ROWS, show_default=True, help="A probe's.")
+@click.option("--seeds", type=click.IntRange(LEAST_SEEDS, 100), default=LEAST_SEEDS, show_default=True)
+@click.option("--teacher-path", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Its weights.")
+def assess(
+    context: Context, alert: str, operator: str | None, note: str, rows: int, seeds: int, teacher_path: Path | None
+) -> None:
+    """Measure what an alert's accounts took: how much a probe learns from their answers, beside one of others'.
+
+    The probes are deleted; the figures are kept in the audit log, and nothing follows from them by itself.
+    """
+    with context.database.read() as connection:
+        actor = _operator(connection, operator) if operator else context.actor
+    progress = Progress("Training probes")
+    bench = Bench(context.settings, context.database, actor, progress.show, teacher_path)
+    made = assess_alert(bench, alert, Probe(rows=rows, seeds=seeds), note)
+    if context.json:
+        context.emit_one(made.as_row())
+    else:
+        click.echo(assessment_report.in_words(made))
 
 
 @distill.command("publish")

@@ -7,41 +7,32 @@ and when, no half student is left; what a killed run leaves behind is removed by
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import json
 import os
 import shutil
-import signal
-import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import sqlalchemy as sa
 
+from distiller.child import Show, TrainingFailed, child, follow
 from distiller.fixed_rules import Asked, as_training, check_attempts, evaluation_of, fixed_rule
 from distiller.snapshot import Frozen, verify
 from gateway.ledger import alerts, approvals, consents, registry, snapshots
 from gateway.ledger.database import Database
 from gateway.ledger.distance import Distance
-from gateway.ledger.errors import Forbidden, InvalidValue, LedgerError, NotFound
+from gateway.ledger.errors import Forbidden, InvalidValue, NotFound
 from gateway.ledger.identifiers import now
 from gateway.ledger.registry import Student
 from gateway.ledger.snapshots import Snapshot
 from gateway.settings import Settings
 
 ADEQUACY_FILE = "adequacy.npz"
-_PR_SET_PDEATHSIG = 1
-
-Show = Callable[[int, int, float, str], None]
-
-
-class TrainingFailed(LedgerError):
-    """The training child ended without a student; the message is its remedy."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +70,7 @@ def train(workshop: Workshop, digest: str, name: str, recipe: Recipe, asked: Ask
     if settings.model(name) is not None:
         raise InvalidValue(f"{name!r} is a model of the settings: give the student another name")
     students = settings.data_dir / "students"
-    with _alone(students):
+    with alone(students):
         with database.read() as connection:
             snapshot, approvers = _approved(connection, digest, settings.distiller.approvals)
             frozen = verify(Path(snapshot.path), snapshot.hash)
@@ -153,8 +144,8 @@ def _approved(connection: sa.Connection, digest: str, policy: int) -> tuple[Snap
 
 
 @contextmanager
-def _alone(students: Path) -> Iterator[None]:
-    """One training at a time: two would share the machine's memory and each take twice as long."""
+def alone(students: Path) -> Iterator[None]:
+    """Hold the right to train, probes included: two would share the machine's memory and each take twice as long."""
     students.mkdir(parents=True, exist_ok=True)
     with (students / ".training.lock").open("w") as lock:
         try:
@@ -186,55 +177,14 @@ def _run_child(workshop: Workshop, frozen: Frozen, stage: Path, recipe: Recipe, 
     log = settings.data_dir / "logs" / f"train-{reference}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, log.open("w+") as errors:
-        # The child's environment has libraries of its own: it may see this package, and nothing else of ours.
-        os.symlink(Path(__file__).parent, Path(folder, "distiller"))
-        Path(folder, "spec.json").write_text(json.dumps(spec))
-        with _child(settings, Path(folder), errors) as child:
-            _follow(child, workshop.show)
-        if child.returncode != 0:
+        file = Path(folder, "spec.json")
+        file.write_text(json.dumps(spec))
+        with child(settings, Path(folder), "training", ["--spec", str(file)], stderr=errors) as started:
+            follow(started.stdout or (), workshop.show)
+        if started.returncode != 0:
             errors.seek(0)
-            words = errors.read().strip()[-2000:] or f"it ended with status {child.returncode} and no word"
+            words = errors.read().strip()[-2000:] or f"it ended with status {started.returncode} and no word"
             raise TrainingFailed(f"{reference} was not trained. {words} (All it said is in {log}.)")
-
-
-@contextmanager
-def _child(settings: Settings, folder: Path, errors: IO[str]) -> Iterator[subprocess.Popen[str]]:
-    python = settings.base_dir / settings.distiller.python
-    if not python.exists():
-        raise TrainingFailed(f"{python} does not exist: run `make setup-distiller`, or set `python` under [distiller]")
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(folder),
-        "OMP_NUM_THREADS": str(settings.distiller.threads),
-        "OMP_WAIT_POLICY": "PASSIVE",  # beside another busy process, spinning threads make a step 40 times as slow
-        "HF_HUB_OFFLINE": "1",
-    }
-    libc = ctypes.CDLL(None)
-    child = subprocess.Popen(
-        [str(python), "-m", "distiller.training", "--spec", str(folder / "spec.json")],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=errors,
-        text=True,
-        env=environment,
-        preexec_fn=lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL),  # it dies with us, even at kill -9
-    )
-    try:
-        yield child
-        child.wait()
-    finally:
-        if child.poll() is None:
-            child.kill()
-            child.wait()
-
-
-def _follow(child: subprocess.Popen[str], show: Show) -> None:
-    for line in child.stdout or ():
-        try:
-            step = json.loads(line)
-            show(step["step"], step["steps"], step["eta_s"], f"loss {step['loss']:.4f}")
-        except (ValueError, KeyError, TypeError):
-            continue  # a library's own word on stdout, not a step
 
 
 def _fit_distance(frozen: Frozen, path: Path) -> Distance:

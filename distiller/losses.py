@@ -11,10 +11,18 @@ WORTHWHILE = 8  # tokens; a shorter common prefix is not worth a pass of its own
 
 
 def answer_loss(model: Any, batch: Batch) -> torch.Tensor:
-    """Mean over the batch's examples of each answer's mean cross-entropy in nats; a scalar tensor.
+    """Mean over the batch's examples of `answer_losses`; a scalar tensor.
+
+    Every example weighs the same, however long its answer.
+    """
+    return answer_losses(model, batch).mean()
+
+
+def answer_losses(model: Any, batch: Batch) -> torch.Tensor:
+    """Each answer's mean cross-entropy in nats a token, of shape (examples,).
 
     The vocabulary head runs only where an answer's token is predicted: with 49,152 words it would otherwise cost as
-    much as the layers of a small student. Every example weighs the same, however long its answer.
+    much as the layers of a small student.
     """
     targets = batch.labels[:, 1:]
     rows, columns = torch.nonzero(targets != IGNORED, as_tuple=True)
@@ -22,7 +30,7 @@ def answer_loss(model: Any, batch: Batch) -> torch.Tensor:
     logits = model.get_output_embeddings()(hidden[rows, columns - skipped])
     losses = functional.cross_entropy(logits.float(), targets[rows, columns], reduction="none")
     lengths = torch.bincount(rows, minlength=len(targets))
-    return (losses / lengths[rows]).sum() / len(targets)
+    return losses.new_zeros(len(targets)).index_add(0, rows, losses / lengths[rows])
 
 
 def hidden_states(model: Any, batch: Batch) -> tuple[torch.Tensor, int]:

@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         run(read_spec(path))
     except (TrainingError, DivergedError, PromptMismatchError, MemoryError, RuntimeError, OSError) as error:
-        print(_remedy(error), file=sys.stderr)
+        print(remedy(error), file=sys.stderr)
         return 1
     return 0
 
@@ -97,7 +97,7 @@ def run(spec: Spec) -> None:
     student, kept = build_student(teacher, spec.layers)
     del teacher  # its memory is needed for the optimiser
     started = time.monotonic()
-    curve = train(student, examples, _pad(tokenizer), spec) if spec.train else []
+    curve = _watched(student, examples, pad_of(tokenizer), spec) if spec.train else []
     write_output(student, tokenizer, spec, _record(student, spec, kept, examples, curve, time.monotonic() - started))
 
 
@@ -121,12 +121,18 @@ def build_student(teacher: Any, layers: int) -> tuple[Any, list[int]]:
     return keep_layers(teacher, kept), kept
 
 
-def train(student: Any, examples: list[Example], pad_id: int, spec: Spec) -> list[Step]:
+def train(
+    student: Any, examples: list[Example], pad_id: int, plan: Plan, report: Callable[[Step, int], None]
+) -> list[Step]:
     """Train the student's layers in place; its embeddings, which are also its vocabulary head, stay the teacher's."""
     student.get_input_embeddings().requires_grad_(False)
+    return fit(student, examples, pad_id, plan, report)
+
+
+def _watched(student: Any, examples: list[Example], pad_id: int, spec: Spec) -> list[Step]:
     plan = Plan(spec.epochs, spec.batch_size, spec.learning_rate, spec.seed)
     with tqdm(total=plan.steps(len(examples)), disable=not sys.stderr.isatty(), unit="step") as bar:
-        return fit(student, examples, pad_id, plan, _reporter(bar))
+        return train(student, examples, pad_id, plan, _reporter(bar))
 
 
 def _reporter(bar: Any) -> Callable[[Step, int], None]:
@@ -180,11 +186,12 @@ def _names() -> list[str]:
     return [field.name for field in fields(Spec)]
 
 
-def _pad(tokenizer: Any) -> int:
+def pad_of(tokenizer: Any) -> int:
+    """The token that batches are padded with."""
     return int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
 
 
-def _remedy(error: Exception) -> str:
+def remedy(error: Exception) -> str:
     """One paragraph that says what to change."""
     if isinstance(error, DivergedError):
         return "Training diverged: the loss is no longer a number. Halve `learning_rate` or raise `batch_size`."

@@ -19,7 +19,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CollectorRegistry, Gauge
 
 from gateway import admin
-from gateway.ledger import alerts, metric_files, registry, snapshots
+from gateway.ledger import alerts, canaries, metric_files, registry, snapshots
+from gateway.ledger.canaries import Canary
 from gateway.ledger.database import Database, open_database
 from gateway.ledger.identifiers import from_rfc3339, now
 from gateway.ledger.keys import ensure_secret
@@ -62,6 +63,26 @@ class Figures:
             ["model"],
             registry=registry,
         )
+        self.canaries_missed = Gauge(
+            "spiritsafe_detector_canaries_missed",
+            "Canaries whose newest run raised no alert; 0 without a canary.",
+            registry=registry,
+        )
+        self.canary_age = Gauge(
+            "spiritsafe_detector_canary_age_seconds",
+            "Time since a canary was last found, of the one that waits longest; 0 without a canary.",
+            registry=registry,
+        )
+        self.canary_requests = Gauge(
+            "spiritsafe_detector_canary_requests",
+            "Requests of a canary before its newest alert, of the one that needed most.",
+            registry=registry,
+        )
+        self.canary_seconds = Gauge(
+            "spiritsafe_detector_canary_seconds",
+            "Time from a canary's first request to its newest alert, of the one that waited longest.",
+            registry=registry,
+        )
 
     def update(self, database: Database) -> None:
         """Count what is there now; while the database is away nothing is said of it, and the rest can be scraped.
@@ -76,6 +97,7 @@ class Figures:
                 opened = _open_alerts(connection, database.is_postgresql)
                 students = registry.every(connection)
                 approved = [approval is not None for _, approval in snapshots.every(connection)]
+                flown = canaries.every(connection)
         except sa.exc.SQLAlchemyError as error:
             _logger.warning("what stands in the database could not be counted: %s", error)
             for gauge in (self.open_alerts, self.leaked_tokens, self.students, self.snapshots, self.gate_report_age):
@@ -88,8 +110,17 @@ class Figures:
         self.snapshots.labels("approved").set(sum(approved))
         self.snapshots.labels("waiting").set(len(approved) - sum(approved))
         self._show(students)
+        self._show_canaries(flown)
         if sum(count for count, _ in opened.values()) > MANY:
             self._rests_until = began + RESTS * (time.monotonic() - began)
+
+    def _show_canaries(self, flown: list[Canary]) -> None:
+        moment = now()
+        self.canaries_missed.set(sum(canary.problem is not None for canary in flown))
+        ages = [(moment - (canary.found or canary.created)).total_seconds() for canary in flown]
+        self.canary_age.set(max(ages, default=0.0))
+        self.canary_requests.set(max((canary.requests or 0 for canary in flown), default=0))
+        self.canary_seconds.set(max((canary.seconds or 0.0 for canary in flown), default=0.0))
 
     def _show(self, students: list[Student]) -> None:
         for state in get_args(State):

@@ -212,6 +212,7 @@ class DetectorSettings:
 
     interval_s: float = 2.0
     minimum_requests: int = 30  # with fewer in its window an account is abstained on
+    shadow_model: str = ""  # file of a model to compare with the one in charge; "shipped": the package's
 
 
 @dataclass(frozen=True)

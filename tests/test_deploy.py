@@ -271,7 +271,7 @@ def test_systemd_accepts_the_units(tmp_path: Path, require_program: Callable[[st
             copy.parent.mkdir(exist_ok=True)
             copy.write_text(source.read_text().replace("/opt/spiritsafe/bin/spiritsafe", sys.executable))
     units = [*tmp_path.glob("*.service"), *tmp_path.glob("*.timer")]
-    assert len(units) == len(UNITS) + 1
+    assert len(units) == len(UNITS) + 2
     command = [analyze, "verify", "--man=no", "--recursive-errors=no", *map(str, units)]
     environment = os.environ | {"SYSTEMD_UNIT_PATH": f"{tmp_path}:"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

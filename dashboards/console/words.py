@@ -137,6 +137,8 @@ DEEDS = {
     "account.create": "made the account",
     "alert.assign": "gave the alert to somebody",
     "alert.appeal": "noted an appeal and opened the alert again",
+    "alert.assess": "began to assess what was taken",
+    "alert.assessed": "assessed what was taken",
     "alert.cap": "confirmed the alert and capped",
     "alert.dismiss": "dismissed the alert",
     "alert.divert": "confirmed the alert and diverted",

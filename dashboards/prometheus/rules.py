@@ -17,6 +17,7 @@ RUNBOOKS = "docs/runbooks"
 
 AVAILABLE, IN_TIME = 0.999, 0.99  # shares of requests, of streams
 FIRST_TOKEN_S = "2.5"  # a bucket's bound of the histogram
+CANARY_HOURS = 48
 GATE_REPORT_DAYS = 90
 # The errors that are ours: those of the tree in gateway/errors.py whose status is 500 and more.
 OUR_FAULTS = (
@@ -205,6 +206,22 @@ def alerts() -> list[Alert]:
             "page",
             "The detector's view of the lake is {{ $value | humanizeDuration }} old: harvesting goes unseen.",
             "detector-lags",
+        ),
+        Alert(
+            "CanaryMissed",
+            "spiritsafe_detector_canaries_missed > 0",
+            "0m",
+            "page",
+            "A canary harvested and no alert came: harvesting goes unseen.",
+            "canary-missed",
+        ),
+        Alert(
+            "CanaryOld",
+            f"spiritsafe_detector_canary_age_seconds > {CANARY_HOURS * 3600}",
+            "0m",
+            "ticket",
+            "The last canary that was found is {{ $value | humanizeDuration }} old: nothing shows that alerts come.",
+            "canary-missed",
         ),
         Alert(
             "ControlStateOld",

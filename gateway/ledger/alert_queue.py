@@ -1,7 +1,8 @@
 """The queue of alerts: filtered, ordered and cut into pages by the database, whatever there is of them.
 
 First comes what leaked in the last 24 hours × the score, where nothing is in force that stops it; then the severity,
-then the newest. `rates` are the teacher's tokens of the last 24 hours by account, as a JSON object in text.
+then the newest. What was raised about a canary is left out. `rates` are the teacher's tokens of the last 24 hours by
+account, as a JSON object in text.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ def leaking(connection: sa.Connection, rates: str) -> int:
     flow = _flow(connection, rates)
     joined = flow.join(_table, _table.c.account == flow.c.account)
     query = sa.select(sa.func.coalesce(sa.func.sum(flow.c.rate), 0)).select_from(joined)
-    return int(connection.execute(query.where(_table.c.state == "open")).scalar_one())
+    return int(connection.execute(query.where(*_conditions(connection, Filter("open")))).scalar_one())
 
 
 def _ranked(connection: sa.Connection, chosen: Filter, rates: str, *more: sa.ColumnElement[bool]) -> sa.CTE:
@@ -165,7 +166,7 @@ def _flow(connection: sa.Connection, rates: str) -> sa.CTE:
 
 def _conditions(connection: sa.Connection, chosen: Filter) -> list[sa.ColumnElement[bool]]:
     equal = (("state", chosen.state), ("severity", chosen.severity), ("finding", chosen.finding))
-    found: list[sa.ColumnElement[bool]] = [_table.c[name] == value for name, value in equal if value]
+    found = [alerts.is_of_people(connection), *(_table.c[name] == value for name, value in equal if value)]
     if chosen.assignee:
         found.append(_table.c.assignee.is_(None) if chosen.assignee == NOBODY else _table.c.assignee == chosen.assignee)
     if chosen.since is not None:

@@ -9,9 +9,10 @@ from typing import Any, Literal, get_args
 
 import sqlalchemy as sa
 
-from gateway.ledger import accounts, alert_events, appeals, audit, enforcement, policies
+from gateway.ledger import accounts, alert_events, appeals, audit, canaries, enforcement, policies
 from gateway.ledger.database import Json, UtcTime, metadata
 from gateway.ledger.enforcement import Action, Step
+from gateway.ledger.engines import is_true
 from gateway.ledger.errors import Forbidden, InvalidValue, NotFound
 from gateway.ledger.identifiers import now, uuid7
 from gateway.ledger.policies import SEVERITIES as SEVERITIES
@@ -54,8 +55,9 @@ class Alert:
     `reasons`: list of {feature, value, own_baseline, peer_median, text}. `evidence`: requests_before_alert,
     teacher_tokens_before_alert, requests, teacher_tokens, cost (nano-dollars), examples (list of record ids),
     daily (list of {day, requests, teacher_tokens}), and of a linked set its id (set), the other accounts (members) and
-    links (list of {accounts, channels}). `assignee` is the operator who has it; `finding` what a person found it to be
-    when deciding, `batch` the bulk decision that it was a part of.
+    links (list of {accounts, channels}). `canary` is true of an account of our own that was sent to be found.
+    `assignee` is the operator who has it; `finding` what a person found it to be when deciding, `batch` the bulk
+    decision that it was a part of.
     """
 
     id: str
@@ -82,6 +84,11 @@ class Alert:
         return list(dict.fromkeys([self.account, *members]))
 
     @property
+    def of_canary(self) -> bool:
+        """Whether it is about an account of our own that was sent to be found: there is nothing to decide about it."""
+        return self.evidence.get("canary") is True
+
+    @property
     def leaked_tokens(self) -> float:
         """New tokens that it names as leaked; 0 where it names none."""
         leaked = self.evidence.get("leaked_tokens")
@@ -105,7 +112,7 @@ def raise_or_update(
     if row is None:
         alert = Alert(uuid7(), account, severity, score, "open", moment, moment, reasons, evidence)
         connection.execute(sa.insert(table).values(**vars(alert)))
-        alert_events.record(connection, "opened", alert.id, severity)
+        _tell(connection, "opened", alert)
         _apply_policies(connection, alert)
         return alert, True
     known = Alert(**row._mapping)
@@ -113,7 +120,7 @@ def raise_or_update(
     alert = replace(known, severity=worst, score=score, updated=moment, reasons=reasons, evidence=evidence)
     connection.execute(sa.update(table).where(table.c.id == alert.id).values(**vars(alert)))
     if worst != known.severity:
-        alert_events.record(connection, "raised", alert.id, worst)
+        _tell(connection, "raised", alert)
     _apply_policies(connection, alert)
     return alert, False
 
@@ -153,7 +160,7 @@ def decide(
         finding=finding, batch=batch,
     )  # fmt: skip
     connection.execute(sa.update(table).where(table.c.id == alert_id).values(**vars(decided)))
-    alert_events.record(connection, "decided", alert_id, alert.severity)
+    _tell(connection, "decided", decided)
     after = {"state": state} | ({} if finding is None else {"finding": finding})
     detail = {"alert": alert_id} | ({} if batch is None else {"batch": batch})
     audit.record(
@@ -219,6 +226,11 @@ def _reopen(connection: sa.Connection, alert: Alert, operator: str, note: str, a
     return opened
 
 
+def _tell(connection: sa.Connection, kind: alert_events.Kind, alert: Alert) -> None:
+    if not alert.of_canary:
+        alert_events.record(connection, kind, alert.id, alert.severity)
+
+
 def _apply_policies(connection: sa.Connection, alert: Alert) -> None:
     policies.apply(connection, alert.id, alert.accounts, alert.severity, alert.score, alert.leaked_tokens)
 
@@ -244,6 +256,17 @@ def accounts_of(connection: sa.Connection, alert: Alert) -> list[str]:
     return [name for name in alert.accounts if accounts.find(connection, name) is not None]
 
 
+def is_of_people(connection: sa.Connection) -> sa.ColumnElement[bool]:
+    """Return the condition that an alert is about somebody: what was raised about a canary is nobody's work.
+
+    The evidence of canaries' alerts alone is looked at: reading that of every alert would cost more than the queue.
+    """
+    other = table.alias()
+    about_canaries = other.c.account.in_(sa.select(canaries.table.c.account))
+    told = sa.select(other.c.id).where(about_canaries, is_true(connection, other.c.evidence, "canary"))
+    return table.c.id.not_in(told)
+
+
 def every(
     connection: sa.Connection, state: State | None = None, account: str | None = None, limit: int | None = None
 ) -> list[Alert]:
@@ -257,9 +280,9 @@ def every(
 
 
 def opened_since(connection: sa.Connection, moment: datetime, least: Severity, limit: int) -> list[Alert]:
-    """Return the alerts opened since a moment of at least a severity, newest first."""
+    """Return the alerts about somebody opened since a moment of at least a severity, newest first."""
     severities = SEVERITIES[SEVERITIES.index(least) :]
-    query = sa.select(table).where(table.c.opened >= moment, table.c.severity.in_(severities))
+    query = sa.select(table).where(table.c.opened >= moment, table.c.severity.in_(severities), is_of_people(connection))
     query = query.order_by(table.c.opened.desc(), table.c.id.desc()).limit(limit)
     return [Alert(**row._mapping) for row in connection.execute(query)]
 
@@ -272,15 +295,15 @@ def named(connection: sa.Connection, ids: Sequence[str]) -> list[Alert]:
 
 
 def counts(connection: sa.Connection) -> dict[str, int]:
-    """Return how many alerts there are of each state."""
-    query = sa.select(table.c.state, sa.func.count()).group_by(table.c.state)
+    """Return how many alerts about somebody there are of each state."""
+    query = sa.select(table.c.state, sa.func.count()).where(is_of_people(connection)).group_by(table.c.state)
     found = {str(state): int(number) for state, number in connection.execute(query)}
     return {state: found.get(state, 0) for state in get_args(State)}
 
 
 def count_open(connection: sa.Connection) -> int:
     """Return how many alerts wait for a decision."""
-    query = sa.select(sa.func.count()).select_from(table).where(table.c.state == "open")
+    query = sa.select(sa.func.count()).select_from(table).where(table.c.state == "open", is_of_people(connection))
     return int(connection.execute(query).scalar_one())
 
 
@@ -291,8 +314,9 @@ def open_about(connection: sa.Connection, names: Sequence[str]) -> set[str]:
 
 
 def last_decided(connection: sa.Connection) -> datetime | None:
-    """Return when an alert was last closed."""
-    found: datetime | None = connection.execute(sa.select(sa.func.max(table.c.decided))).scalar()
+    """Return when an alert about somebody was last closed."""
+    query = sa.select(sa.func.max(table.c.decided)).where(is_of_people(connection))
+    found: datetime | None = connection.execute(query).scalar()
     return found
 
 
@@ -312,8 +336,8 @@ def suspected(connection: sa.Connection, names: Sequence[str]) -> set[str]:
 
 
 def barred_accounts(connection: sa.Connection) -> set[str]:
-    """Return the accounts whose rows may not train: those that an open or a confirmed alert names, whole sets."""
-    return _named(connection, sa.true())
+    """Return the accounts whose rows may not train: those that an open or a confirmed alert names, and canaries."""
+    return _named(connection, sa.true()) | canaries.names(connection)
 
 
 def _named(connection: sa.Connection, chosen: sa.ColumnElement[bool]) -> set[str]:

@@ -64,6 +64,14 @@ def contains(connection: sa.Connection, column: sa.ColumnElement[Any], text: str
     return column.like(pattern, escape="/")
 
 
+def is_true(connection: sa.Connection, document: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[bool]:
+    """Return the condition that a JSON object, kept as text, has `true` under a name."""
+    text = sa.type_coerce(document, sa.Text)
+    if connection.dialect.name == "postgresql":
+        return sa.cast(sa.cast(text, sa.JSON).op("->")(sa.literal(name, sa.Text)), sa.Text) == "true"
+    return sa.func.json_type(text, f'$."{name}"') == "true"
+
+
 def take_tables(connection: sa.Connection) -> None:
     """Keep readers from all tables at once, on PostgreSQL, until the transaction ends; an error after ten seconds.
 

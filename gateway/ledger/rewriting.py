@@ -7,6 +7,7 @@ most; one of another machine that was under way already makes a day begin again.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from itertools import chain
 
@@ -64,7 +65,7 @@ def purge(lake: Lake) -> int:
 
 def _rewrite(lake: Lake, chosen: pc.Expression, made: Changed) -> int:
     days = sorted(lake.read(["day"], chosen, with_erased=True)["day"].unique().to_pylist())
-    return sum(lake.rewrite(lambda table, day=day: _rewrite_day(table, day, chosen, made)) for day in days)
+    return sum(lake.rewrite(functools.partial(_rewrite_day, day=day, chosen=chosen, made=made)) for day in days)
 
 
 def _referenced(table: DeltaTable) -> frozenset[str]:

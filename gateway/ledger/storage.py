@@ -79,6 +79,10 @@ class Storage(Protocol):
         """Return whether the commit of that version carries the token."""
         ...
 
+    def commit(self, version: int, entry: bytes) -> bool:
+        """Commit a version with that entry of the log alone; False where somebody else's commit has it."""
+        ...
+
     def begin_log(self, version: int) -> None:
         """Let the log begin at a version that has a checkpoint: nothing of older entries can be read afterwards."""
         ...

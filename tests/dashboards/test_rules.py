@@ -83,6 +83,8 @@ CASES = [
     Case("DiskBudgetRunsOut", {USED: "95x60", BUDGET: "0x60"}, "30m", fires=False),
     *gauge("DetectorLags", "spiritsafe_detector_lag_seconds", 10, 500),
     *gauge("DetectorLags", 'spiritsafe_metrics_age_seconds{process="detector"}', 40, 500),
+    *gauge("CanaryMissed", "spiritsafe_detector_canaries_missed", 0, 1),
+    *gauge("CanaryOld", "spiritsafe_detector_canary_age_seconds", 40 * 3600, 49 * 3600),
     *gauge("ControlStateOld", "spiritsafe_control_state_age_seconds", 0.4, 90),
     *gauge("ControlStateOld", "spiritsafe_control_state_age_seconds", 0.4, -1),
     *gauge("BudgetStoreDown", "spiritsafe_limit_store_up", 1, 0),

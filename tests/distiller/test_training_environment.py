@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FILES = ["test_chat.py", "test_pruning.py", "test_training.py"]
+FILES = ["test_chat.py", "test_pruning.py", "test_training.py", "test_probing.py"]
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from prometheus_client import CollectorRegistry, Counter
 
 from gateway import operator
-from gateway.ledger import accounts, alerts, metric_files
+from gateway.ledger import accounts, alerts, canaries, metric_files
 from gateway.ledger.database import Database
 from gateway.settings import OperatorSettings, Settings
 from tests.control_plane import fresh
@@ -114,3 +114,24 @@ def test_pages_of_other_packages(settings: Settings, database: Database, monkeyp
     client = TestClient(operator.create_app(settings, database))
     assert client.get("/page").json() == database.url
     assert client.get("/admin/v1/accounts").status_code == 401
+
+
+def test_a_canarys_newest_run_is_told_without_its_name(settings: Settings, database: Database) -> None:
+    """Its age counts from when it was last found, whatever missed since; without a canary all is 0."""
+    client = TestClient(operator.create_app(settings, database))
+
+    def figure(name: str) -> float:
+        (line,) = (line for line in client.get("/metrics").text.splitlines() if line.startswith(f"{name}{{"))
+        return float(line.rpartition(" ")[2])
+
+    assert figure("spiritsafe_detector_canary_age_seconds") == 0
+    with database.write() as connection:
+        canaries.ensure(connection, "little-bird", "test")
+        canaries.note_found(connection, "little-bird", 117, 31.5)
+    assert figure("spiritsafe_detector_canaries_missed") == 0
+    with database.write() as connection:
+        canaries.note_missed(connection, "little-bird", "there was no alert")
+    assert figure("spiritsafe_detector_canaries_missed") == 1
+    assert (figure("spiritsafe_detector_canary_requests"), figure("spiritsafe_detector_canary_seconds")) == (117, 31.5)
+    assert 0 < figure("spiritsafe_detector_canary_age_seconds") < 3600
+    assert "little-bird" not in client.get("/metrics").text

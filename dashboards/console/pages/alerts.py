@@ -218,8 +218,15 @@ def _account_facts(connection: Connection, alert: Alert) -> dict[str, Any]:
             other for other in alerts.every(connection, account=alert.account, limit=OTHERS) if other.id != alert.id
         ],
         "history": audit.recent(connection, limit=20, subject=alert.account),
+        "assessment": _assessment(connection, alert),
         "now": now(),
     }
+
+
+def _assessment(connection: Connection, alert: Alert) -> audit.AuditRow | None:
+    """Return the audit row of the newest `spiritsafe distill assess` of this alert, which has its figures."""
+    rows = audit.recent(connection, subject=alert.account, action="alert.assessed")
+    return next((row for row in rows if row.detail.get("alert") == alert.id), None)
 
 
 def _marks(connection: Connection, alert: Alert) -> list[Mark]:

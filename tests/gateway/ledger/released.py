@@ -124,13 +124,22 @@ ROWS: dict[str, Rows] = {
         "erasures": [{"id": "x1", "account": "gone", "kind": "erasure", "actor": "mara", "begun": 20, "rows": 5}],
         "marks": [{"erasure": "x1", "kind": "student", "reference": "labels@1", "rows": 5}],
     },
-    "0008": {
-        "opt_outs": [{"account": "other", "user": "u1", "time": 22, "actor": "mara"}],
-    },
     "0007": {
         "appeals": [
             {"id": "p1", "alert": "a1", "account": "other", "created": 21, "operator": "mara", "note": "they wrote"}
         ],
+    },
+    "0008": {
+        "opt_outs": [{"account": "app", "user": "u-17", "time": 22, "actor": "mara"}],
+        "approvals": [
+            {
+                "snapshot": "ab" * 32, "approver": "mara", "requested_by": "joel", "time": 14, "note": "looked at it",
+            }
+        ],
+    },
+    "0009": {
+        "detector_models": [{"id": "m1", "content": b"\x03", "adopted": 23, "operator": "mara", "note": "finds more"}],
+        "canaries": [{"account": "other", "created": 24, "ran": 25, "found": 25, "requests": 117, "seconds": 31.5}],
     },
 }  # fmt: skip
 

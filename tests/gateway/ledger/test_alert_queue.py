@@ -8,7 +8,18 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from gateway.ledger import accounts, alert_events, alert_queue, alerts, audit, bulk, enforcement, looks, saved_views
+from gateway.ledger import (
+    accounts,
+    alert_events,
+    alert_queue,
+    alerts,
+    audit,
+    bulk,
+    canaries,
+    enforcement,
+    looks,
+    saved_views,
+)
 from gateway.ledger.alert_queue import NOBODY, Filter, Place
 from gateway.ledger.alerts import Severity
 from gateway.ledger.database import Database
@@ -185,6 +196,30 @@ def test_what_refuses_is_never_decided_in_bulk(database: Database, ids: dict[str
         bulk.decide(connection, [*some, ids["high"]], "dismiss", "ann", "x", "other")
     with database.read() as connection:
         assert alerts.counts(connection) == {"open": 5, "confirmed": 0, "dismissed": 1}
+
+
+def test_a_canarys_alert_is_nobodys_work(database: Database, ids: dict[str, str]) -> None:
+    """It is in no view, number, sum or message, decided or open; what else its account does is somebody's, and is."""
+    rates = json.dumps({"canary-1": 7})
+    with database.write() as connection:
+        canaries.ensure(connection, "canary-1", "tester")
+        told = alert_events.newest(connection)
+        canary = alerts.raise_or_update(connection, "canary-1", "high", 0.9, [], {"canary": True})[0]
+    with database.read() as connection:
+        assert alerts.counts(connection)["open"] == alerts.count_open(connection) == 6
+        assert alert_queue.leaking(connection, rates) == 0
+        assert canary.id not in alert_queue.ids(connection, Filter(), 50)
+    with database.write() as connection:
+        alerts.decide(connection, canary.id, "dismiss", "detector", "found")
+        assert alert_events.newest(connection) == told
+        other = alerts.raise_or_update(connection, "canary-1", "high", 0.9, [], {"members": ["true"]})[0]
+    with database.read() as connection:
+        assert alerts.counts(connection) == {"open": 7, "confirmed": 0, "dismissed": 0}
+        assert alerts.last_decided(connection) is None
+        assert alerts.opened_since(connection, canary.opened, "high", 50) == [other]
+        assert alert_queue.leaking(connection, rates) == 7
+        assert alert_queue.place(connection, Filter(), rates, other.id).number == 1
+        assert alert_queue.page(connection, Filter(), rates).total == 7
 
 
 def test_views_are_each_operators_own(database: Database) -> None:

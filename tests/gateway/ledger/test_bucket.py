@@ -427,7 +427,8 @@ def test_a_rewrite_whose_answer_was_lost_doubles_no_row(
 
 def test_notes_of_removed_numbers_become_one_object(house: Callable[..., Settings], store: s3.Store) -> None:
     """Each night of each machine leaves one: they are brought together while others note more, and none is missed."""
-    lakes_, stop, missing = [Lake.of(house(name)) for name in ("one", "two", "three")], threading.Event(), []
+    lakes_, stop = [Lake.of(house(name)) for name in ("one", "two", "three")], threading.Event()
+    missing: list[int] = []
     noted: list[int] = []
 
     def note(number: int, lake: Lake) -> None:

@@ -22,10 +22,12 @@ from gateway.ledger import (
     accounts,
     alerts,
     audit,
+    canaries,
     channels,
     consents,
     control,
     declared_uses,
+    detector_models,
     drains,
     enforcement,
     holds,
@@ -184,6 +186,10 @@ def _check_rows(connection: sa.Connection, version: str) -> None:
     (measure,) = enforcement.in_force(connection).values()
     assert (measure.decision_id, measure.at(measure.created)) == ("e1", "suspend")
     assert policies.every(connection) == []
+    model = detector_models.in_charge(connection)
+    found = (model and model.id, [canary.requests for canary in canaries.every(connection)])
+    assert found == ((None, []) if version < "0009" else ("m1", [117]))
+    assert opt_outs.every(connection) == (frozenset() if version < "0008" else {("app", "u-17")})
 
 
 @pytest.mark.parametrize("version", EARLIER)
@@ -236,7 +242,7 @@ def test_migrations_make_the_schema_that_the_code_uses(empty: Database) -> None:
             snapshots,
         )
     )
-    assert len(metadata.tables) == 26
+    assert len(metadata.tables) == 28
     empty.migrate()
     with empty.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})

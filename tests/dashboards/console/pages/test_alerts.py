@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from dashboards.console import reveals
-from gateway.ledger import accounts, alerts, audit, enforcement, registry
+from gateway.ledger import accounts, alerts, audit, canaries, enforcement, registry
 from gateway.ledger.database import Database
 from gateway.ledger.identifiers import now
 from gateway.ledger.lake import Lake
@@ -234,3 +234,31 @@ def test_an_appeal_opens_the_alert_with_its_words(mara: Person, open_alerts: dic
     assert "open again; what is in force stays" in page
     assert "It is our exam season." in page
     assert "In force now" in page
+
+
+def test_a_canarys_alert_is_nobodys_work(mara: Person, database: Database) -> None:
+    """It is in no list, whatever its state; the page of its account has it."""
+    with database.write() as connection:
+        canaries.ensure(connection, "canary-9", "test")
+        alert, _ = alerts.raise_or_update(connection, "canary-9", "medium", 0.5, [], {"canary": True})
+        alerts.decide(connection, alert.id, "dismiss", "detector", "an account of our own")
+    assert "canary-9" not in mara.get("/?state=dismissed") + mara.get("/?state=all")
+    assert alert.id in mara.get("/accounts/canary-9")
+
+
+def test_what_was_taken_stands_on_the_alert_it_was_assessed_for(
+    mara: Person, database: Database, open_alerts: dict[str, str]
+) -> None:
+    """The newest figures of this alert and who looked; nothing where nobody has."""
+    alert_id = open_alerts["tallow-research"]
+    assert "What was taken" not in mara.get(f"/alerts/{alert_id}")
+    probe = {"seeds": 3, "rows": 500}
+    with database.write() as connection:
+        for alert, gain in ((alert_id, 0.1), (alert_id, 0.3125), ("another", 0.9)):
+            own = {"gain": gain, "low": gain - 0.1, "high": gain + 0.1, "rows": 77}
+            figures = {"alert": alert, "probe": probe, "domain": own, "general": own | {"gain": -0.5}}
+            audit.record(connection, "joel", "alert.assessed", "tallow-research", **figures)
+    page = mara.get(f"/alerts/{alert_id}")
+    for words in ("What was taken", "joel assessed it", "+0.312", "-0.500", "500"):
+        assert words in page
+    assert "+0.900" not in page
