@@ -20,14 +20,15 @@ def test_a_gain_is_how_much_lower_the_suspects_losses_are() -> None:
 def test_rows_are_compared_with_themselves() -> None:
     """How hard a row is makes the interval no wider: only the difference on it counts."""
     hard = np.linspace(0, 50, 40)
-    same = gain_of([hard, hard], [hard + 0.3, hard + 0.3], range(40), hard, hard)
+    ours, theirs, each = [hard.tolist()] * 2, [(hard + 0.3).tolist()] * 2, hard.tolist()
+    same = gain_of(ours, theirs, range(40), each, each)
     assert (same.low, same.high) == pytest.approx((0.3, 0.3))
 
 
 def test_rows_of_one_group_are_one_observation() -> None:
     """Forty rows in four groups that agree within say less than forty groups."""
     rows = np.repeat([[0.0, 1.0, 0.0, 1.0]], 10, axis=1)
-    apart, together = (paired_interval(rows, groups) for groups in (range(40), np.repeat(range(4), 10)))
+    apart, together = (paired_interval(rows, groups) for groups in (list(range(40)), np.repeat(range(4), 10).tolist()))
     assert together[1] - together[0] > 2 * (apart[1] - apart[0])
 
 
@@ -45,6 +46,6 @@ def test_the_interval_holds_what_it_says() -> None:
     for _ in range(60):
         groups = np.repeat(range(30), 2)
         noise = draws.normal(0, 0.3, 30)[groups] + draws.normal(0, 0.3, (4, 60)) + draws.normal(0, 0.02, (4, 1))
-        low, high = paired_interval(0.2 + noise, groups)
+        low, high = paired_interval(0.2 + noise, groups.tolist())
         held += low <= 0.2 <= high
     assert held >= 54

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -256,8 +257,8 @@ def test_what_was_taken_stands_on_the_alert_it_was_assessed_for(
     with database.write() as connection:
         for alert, gain in ((alert_id, 0.1), (alert_id, 0.3125), ("another", 0.9)):
             own = {"gain": gain, "low": gain - 0.1, "high": gain + 0.1, "rows": 77}
-            figures = {"alert": alert, "probe": probe, "domain": own, "general": own | {"gain": -0.5}}
-            audit.record(connection, "joel", "alert.assessed", "tallow-research", **figures)
+            figures: dict[str, Any] = {"probe": probe, "domain": own, "general": own | {"gain": -0.5}}
+            audit.record(connection, "joel", "alert.assessed", "tallow-research", alert=alert, **figures)
     page = mara.get(f"/alerts/{alert_id}")
     for words in ("What was taken", "joel assessed it", "+0.312", "-0.500", "500"):
         assert words in page
