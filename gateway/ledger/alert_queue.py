@@ -72,7 +72,7 @@ def page(connection: sa.Connection, chosen: Filter, rates: str = NO_RATES, after
         size = sa.select(sa.func.count()).select_from(_table).where(*_conditions(connection, chosen)).scalar_subquery()
     query = sa.select(ranked.c.id, size).order_by(*_order(ranked)).limit(limit + 1)
     if after:
-        query = query.where(_tuple(ranked) < _key(connection, rates, after))
+        query = query.where(_tuple(ranked) < _key(connection, chosen, rates, after))
     rows = connection.execute(query).all()
     found = alerts.named(connection, [row[0] for row in rows[:limit]])
     return Page(found, len(rows) > limit, rows[0][1] if rows else 0)
@@ -81,7 +81,7 @@ def page(connection: sa.Connection, chosen: Filter, rates: str = NO_RATES, after
 def place(connection: sa.Connection, chosen: Filter, rates: str, alert_id: str) -> Place:
     """Return where an alert stands, all in one reading of the queue."""
     ranked = _kept(_ranked(connection, chosen, rates))
-    mine = _key(connection, rates, alert_id)
+    mine = _key(connection, chosen, rates, alert_id)
     others = sa.select(ranked.c.id).where(ranked.c.id != alert_id).order_by(*_order(ranked)).limit(1)
     inside = sa.select(sa.func.count()).select_from(ranked).where(ranked.c.id == alert_id).scalar_subquery()
     query = sa.select(
@@ -138,10 +138,21 @@ def _order(ranked: sa.CTE) -> list[sa.ColumnElement[Any]]:
     return [ranked.c[name].desc() for name in KEY]
 
 
-def _key(connection: sa.Connection, rates: str, alert_id: str) -> Any:
-    ranked = _ranked(connection, Filter(), rates, _table.c.id == alert_id)
+def _key(connection: sa.Connection, chosen: Filter, rates: str, alert_id: str) -> Any:
+    ranked = _ranked(connection, chosen, rates, _table.c.id == alert_id)
     row = connection.execute(sa.select(*(ranked.c[name] for name in KEY))).one_or_none()
-    return sa.tuple_(*(row if row is not None else (0.0, -1, 0, "")))
+    return sa.tuple_(*(_former_key(connection, rates, alert_id) if row is None else row))
+
+
+def _former_key(connection: sa.Connection, rates: str, alert_id: str) -> tuple[float, int, int, str]:
+    """Return where an alert that has left the filter stood: as if nothing stopped it, as the decision may since do."""
+    opened = sa.type_coerce(_table.c.opened, sa.BigInteger)
+    query = sa.select(_table.c.account, _table.c.score, _table.c.severity, opened).where(_table.c.id == alert_id)
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        return 0.0, -1, 0, ""
+    account, score, severity, moment = row
+    return json.loads(rates).get(account, 0) * score, SEVERITIES.index(severity), moment, alert_id
 
 
 def _tuple(ranked: sa.CTE) -> Any:

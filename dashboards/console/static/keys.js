@@ -166,12 +166,6 @@ async function loadForecasts() {
   if (ladder.dataset.loaded === undefined) await load();
 }
 
-// Who comes back to the list goes on where they were.
-function returnToRow() {
-  const row = location.hash.startsWith("#row-") ? document.getElementById(location.hash.slice(1)) : null;
-  if (row !== null) row.querySelector("a.main").focus();
-}
-
 document.addEventListener("keydown", onKey);
 for (const select of document.querySelectorAll("form.filters select")) {
   select.addEventListener("change", () => select.form.requestSubmit());
@@ -183,4 +177,3 @@ if (dialog !== null) {
 }
 nameDecision();
 loadForecasts();
-returnToRow();

@@ -198,6 +198,15 @@ def test_what_refuses_is_never_decided_in_bulk(database: Database, ids: dict[str
         assert alerts.counts(connection) == {"open": 5, "confirmed": 0, "dismissed": 1}
 
 
+def test_who_is_stopped_moves_nobody_past_the_others(database: Database, ids: dict[str, str]) -> None:
+    """After an alert that was just decided comes what came after it, though nothing leaks there any more."""
+    with database.write() as connection:
+        alerts.decide(connection, ids["busy"], "suspend", "ann", "clear")
+    assert _names(database, OPEN, ids["busy"], 2) == ["calm", "held"]
+    with database.read() as connection:
+        assert alert_queue.place(connection, OPEN, RATES, ids["busy"]) == Place(None, ids["calm"], 5)
+
+
 def test_a_canarys_alert_is_nobodys_work(database: Database, ids: dict[str, str]) -> None:
     """It is in no view, number, sum or message, decided or open; what else its account does is somebody's, and is."""
     rates = json.dumps({"canary-1": 7})

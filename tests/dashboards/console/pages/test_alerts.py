@@ -186,8 +186,13 @@ def test_every_step_says_what_it_would_have_done(mara: Person, open_alerts: dict
         assert "stops 100" in text
         assert "Would have stopped 100% of the teacher tokens of the last 7 days" in text
     assert pieces.count("data-forecast=") == page.count("data-place=") == 6
-    assert "changes" in mara.get(f"{address}/ladder?tokens=1")
+    assert _refused_by_a_cap(mara.get(f"{address}/ladder?tokens=1")) > _refused_by_a_cap(pieces) > 0
     assert re.search(r'id="tokens"[^>]*value="[1-9]\d{3,}"', page)
+
+
+def _refused_by_a_cap(pieces: str) -> int:
+    found = re.search(r'data-forecast="cap"[^>]*>[^<]*refuses (\d+) requests', pieces)
+    return int(found[1]) if found else 0
 
 
 def test_examples_that_are_gone_are_said_to_be(mara: Person, database: Database) -> None:
