@@ -8,9 +8,11 @@ with it: it opens no file to write, and its parent has the kernel refuse it one.
 import copy
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -48,6 +50,8 @@ class Work:
 def main() -> int:
     """Do the work on stdin; 0 on success, 1 with a remedy on stderr otherwise."""
     transformers.utils.logging.disable_progress_bar()
+    # Python looks for a temporary folder by writing to it, which nothing here can; this one is swept.
+    tempfile.tempdir = str(Path(__file__).parent.parent)
     try:
         found = run(Work(**json.load(sys.stdin)))
     except (TrainingError, DivergedError, PromptMismatchError, MemoryError, RuntimeError, OSError) as error:
