@@ -44,7 +44,7 @@ table = sa.Table(
     sa.Column("finding", sa.String),
     sa.Column("batch", sa.String, index=True),
     # All that the queue is ordered and filtered by, so that no evidence is read for it.
-    sa.Index("alerts_in_queue", "state", "account", "severity", "score", "opened", "id"),
+    sa.Index("alerts_in_queue", "state", "account", "severity", "score", "opened", "id", "assignee"),
 )
 
 

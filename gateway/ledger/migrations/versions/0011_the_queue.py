@@ -13,7 +13,7 @@ def upgrade() -> None:
     """Add columns to `alerts`, the tables `saved_views`, `looks`, `alert_events` and `channels`, and indexes."""
     for name in ("assignee", "finding", "batch"):
         op.add_column("alerts", sa.Column(name, sa.String))
-    op.create_index("alerts_in_queue", "alerts", ["state", "account", "severity", "score", "opened", "id"])
+    op.create_index("alerts_in_queue", "alerts", ["state", "account", "severity", "score", "opened", "id", "assignee"])
     op.create_index("ix_alerts_batch", "alerts", ["batch"])
     op.create_index("ix_alerts_opened", "alerts", ["opened"])
     op.create_index("ix_alerts_decided", "alerts", ["decided"])
