@@ -134,6 +134,10 @@ bench-streaming: setup setup-peers $(if $(REAL),setup-vllm setup-models) ## what
 bench-gate: setup ## how often the gate lets a candidate through that is worse by exactly the margin
 	$(BIN)/python -m benchmarks.gate
 
+.PHONY: bench-pages
+bench-pages: setup ## the console's pages beside 50,000 open alerts and a million accounts; JSON as the last line
+	$(BIN)/python -m benchmarks.pages
+
 .PHONY: bench-scrubbing
 bench-scrubbing: setup ## what the scrubber finds of personal data and secrets, and what it takes for them
 	$(BIN)/python -m benchmarks.scrubbing

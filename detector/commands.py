@@ -254,6 +254,7 @@ def show(context: Context, alert_id: str) -> None:
 @click.option("--action", type=click.Choice(ledger_alerts.DECISIONS), required=True)
 @click.option("--tokens-per-day", type=click.IntRange(min=1), help="For cap: the teacher's output tokens a day.")
 @click.option("--note", required=True, help="Why, in a sentence; it is kept.")
+@click.option("--finding", type=click.Choice(ledger_alerts.FINDINGS), help="What it turned out to be.")
 @click.option("--for", "duration", type=Duration(), default=enforcement.DEFAULT_DURATION, help="How long [7d].")
 @click.option("--operator", help="Who decides [the system user].")
 @standard_options
@@ -263,6 +264,7 @@ def decide(
     action: ledger_alerts.Decision,
     tokens_per_day: int | None,
     note: str,
+    finding: ledger_alerts.Finding | None,
     duration: timedelta,
     operator: str | None,
 ) -> None:
@@ -271,7 +273,7 @@ def decide(
         if operator is not None and operator not in {known.name for known in operators.every(connection)}:
             raise NotFound(f"no operator is called {operator!r}: `spiritsafe operators create` makes one")
         actor = operator or context.actor
-        decided = ledger_alerts.decide(connection, alert_id, action, actor, note, duration, tokens_per_day)
+        decided = ledger_alerts.decide(connection, alert_id, action, actor, note, duration, tokens_per_day, finding)
     context.emit_one(vars(decided) if context.json else _summary(decided))
 
 

@@ -13,6 +13,7 @@ import re
 import tomllib
 import types
 import typing
+import zoneinfo
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -215,6 +216,37 @@ class DetectorSettings:
 
 
 @dataclass(frozen=True)
+class ChannelSettings:
+    """`[[notifications.channels]]`: where people are told of alerts. What is secret stands in the environment."""
+
+    name: str = ""
+    kind: Literal["slack", "email", "webhook"] = "webhook"
+    severity: Literal["low", "medium", "high"] = "medium"  # the least that is told
+    events: tuple[Literal["opened", "raised", "decided"], ...] = ("opened", "raised")
+    digest_minutes: float = 0.0  # what comes within so long is told together; 0: each at once
+    url_env: str = ""  # slack, webhook: the environment variable with the URL
+    secret_env: str = ""  # webhook: the one with the signing secret, whsec_…
+    sender: str = ""  # email: the address that it comes from
+    to: tuple[str, ...] = ()
+    smtp_host: str = "localhost"
+    smtp_port: int = 587
+    smtp_security: Literal["starttls", "tls", "none"] = "starttls"
+    smtp_user: str = ""
+    smtp_password_env: str = ""  # the environment variable with the password
+
+
+@dataclass(frozen=True)
+class NotificationSettings:
+    """`[notifications]`: what people are told without looking at the console, and when."""
+
+    address: str = ""  # the console's, as people reach it, for links; empty: no links
+    quiet: str = ""  # hours in which nothing is told, such as 22:00-07:00
+    quiet_zone: str = "UTC"  # whose clock they go by, such as Europe/Berlin
+    wakes: Literal["high", "medium", "low", "none"] = "high"  # the least severity that is told all the same
+    channels: tuple[ChannelSettings, ...] = ()
+
+
+@dataclass(frozen=True)
 class TracingSettings:
     """`[tracing]`: spans of requests, for an OpenTelemetry collector; never a text."""
 
@@ -262,6 +294,7 @@ class Settings:
     retention: RetentionSettings = field(default_factory=RetentionSettings)
     detector: DetectorSettings = field(default_factory=DetectorSettings)
     tracing: TracingSettings = field(default_factory=TracingSettings)
+    notifications: NotificationSettings = field(default_factory=NotificationSettings)
     vllm: VllmSettings = field(default_factory=VllmSettings)
     distiller: DistillerSettings = field(default_factory=DistillerSettings)
     file: Path | None = None
@@ -426,7 +459,8 @@ def _convert_list(item: Any, value: Any, place: _Place, section: str, key: str) 
     if not isinstance(value, list):
         raise place.error(section, key, "must be a list: write it in square brackets")
     if dataclasses.is_dataclass(item):
-        return tuple(_build(typing.cast(type, item), row, place, f"{key}#{i}") for i, row in enumerate(value, 1))
+        name = f"{section}.{key}" if section else key
+        return tuple(_build(typing.cast(type, item), row, place, f"{name}#{i}") for i, row in enumerate(value, 1))
     if item == str | BackendSettings:
         return tuple(_convert_backend(element, place, section, key) for element in value)
     return tuple(_convert(item, element, place, section, key) for element in value)
@@ -515,6 +549,40 @@ def _check_lake(settings: Settings, place: _Place) -> None:
         raise place.error("s3", "timeout_s", f"is {settings.s3.timeout_s:g}; it must be above 0")
 
 
+def _check_notifications(settings: Settings, place: _Place) -> None:
+    given = settings.notifications
+    if given.address and not re.fullmatch(r"https?://[^/\s]+/?", given.address):
+        raise place.error("notifications", "address", f"{given.address!r} is no address: write https://HOST")
+    if given.quiet and not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d", given.quiet):
+        raise place.error("notifications", "quiet", f"is {given.quiet!r}; write for example 22:00-07:00")
+    try:
+        zoneinfo.ZoneInfo(given.quiet_zone)
+    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
+        text = f"{given.quiet_zone!r} is no time zone that this machine knows: write for example Europe/Berlin"
+        raise place.error("notifications", "quiet_zone", f"{text}, or install tzdata") from None
+    names = [channel.name for channel in given.channels]
+    for number, channel in enumerate(given.channels, 1):
+        _check_channel(channel, names, f"notifications.channels#{number}", place)
+
+
+def _check_channel(channel: ChannelSettings, names: list[str], section: str, place: _Place) -> None:
+    if not re.fullmatch(r"[\w-]{1,40}", channel.name) or names.count(channel.name) > 1:
+        raise place.error(section, "name", f"is {channel.name!r}; give each channel a name of its own, of letters")
+    if channel.digest_minutes < 0:
+        raise place.error(section, "digest_minutes", f"is {channel.digest_minutes:g}; write 0 to be told at once")
+    needed = {"slack": ("url_env",), "webhook": ("url_env", "secret_env"), "email": ("sender", "to")}[channel.kind]
+    for key in needed:
+        if not getattr(channel, key):
+            text = f"{channel.name} is of kind {channel.kind!r}, which needs {key}: write it below"
+            raise place.error(section, "name", text)
+    if channel.kind == "email":
+        for address in (channel.sender, *channel.to):
+            if not re.fullmatch(r"[^@\s]+@[^@\s]+", address):
+                raise place.error(section, "to", f"and sender are addresses, which {address!r} is not")
+        if bool(channel.smtp_user) != bool(channel.smtp_password_env):
+            raise place.error(section, "smtp_user", "and smtp_password_env belong together: give both, or neither")
+
+
 def _check_ranges(settings: Settings, place: _Place) -> None:
     if settings.database and not re.match(r"sqlite:///|postgresql\+psycopg://", settings.database):
         # Not quoted: an address may hold a password.
@@ -529,6 +597,7 @@ def _check_ranges(settings: Settings, place: _Place) -> None:
         )
     if settings.tracing.endpoint and not re.match(r"https?://[^/\s]+", settings.tracing.endpoint):
         raise place.error("tracing", "endpoint", f"{settings.tracing.endpoint!r} is no URL: write http://HOST:4318")
+    _check_notifications(settings, place)
     if not 0.0 <= settings.tracing.sample <= 1.0:
         raise place.error("tracing", "sample", f"is {settings.tracing.sample:g}; a share is between 0 and 1")
     if settings.gateway.workers < 1:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry
 
+from dashboards.notifications.service import Metrics as NotificationMetrics
 from detector.service import Metrics as DetectorMetrics
 from gateway.commands.ingester import IngesterMetrics
 from gateway.house.metrics import HouseMetrics
@@ -58,6 +59,7 @@ def rows() -> list[Row]:
         "ingester": IngesterMetrics().registry,
         "detector": DetectorMetrics().registry,
         "operator": Figures().registry,
+        "notifier": NotificationMetrics().registry,
         "up": HouseMetrics().registry,
     }
     age = Row("operator", metric_files.AGE, "gauge", ("process",), metric_files.AGE_IS)

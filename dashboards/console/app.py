@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ from starlette.staticfiles import StaticFiles
 
 from dashboards.console import drawing, words
 from dashboards.console.headers import SecurityHeaders
-from dashboards.console.pages import accounts, alerts, audit, login, models, policies, snapshots
+from dashboards.console.pages import accounts, alerts, audit, bulk, channels, login, models, policies, queue, snapshots
 from dashboards.console.sessions import Sessions, Throttle
 from dashboards.console.traffic import Traffic
 from dashboards.console.visit import Console, LogInNeeded, Refused, go
+from dashboards.notifications import service as notifications
 from gateway.ledger.database import Database
 from gateway.ledger.errors import LedgerError, NotFound
 from gateway.ledger.keys import ensure_secret
@@ -40,7 +42,11 @@ HEADINGS = {
 
 
 def mount(app: FastAPI, settings: Settings, database: Database) -> None:
-    """Add the console at `/`. Call it after every other route: it answers whatever they leave, with its own 404."""
+    """Add the console at `/` and start telling people of alerts where the settings say so.
+
+    Call it after every other route: it answers whatever they leave, with its own 404.
+    """
+    notifications.start(settings, database, threading.Event())
     app.mount("/", SecurityHeaders(create_console(settings, database), STATIC), name="console")
 
 
@@ -58,7 +64,7 @@ def create_console(settings: Settings, database: Database) -> FastAPI:
         by_address=Throttle(limit=20),
         templates=_templates(),
     )
-    for page in (login, alerts, accounts, models, snapshots, policies, audit):
+    for page in (login, queue, bulk, alerts, accounts, models, snapshots, policies, audit, channels):
         console.include_router(page.router)
     console.mount(STATIC, StaticFiles(directory=HERE / "static"), name="static")
     console.add_exception_handler(LogInNeeded, _to_login)

@@ -1,4 +1,4 @@
-"""An alert with what has happened since: what leaked, whether it still does, and where it stands in the queue."""
+"""An alert with what has happened since: what leaked, and whether it still does."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from datetime import date, datetime
 from typing import Literal
 
 from dashboards.console import words
-from dashboards.console.traffic import Cell, Figures, Usage, days_back, grouped, total
-from gateway.ledger.alerts import SEVERITIES, Alert
+from dashboards.console.figures import Cell, Figures, Usage, days_back, grouped, total
+from gateway.ledger.alerts import Alert
 from gateway.ledger.enforcement import Enforcement
 from gateway.ledger.identifiers import now
 
@@ -78,10 +78,6 @@ class Case:
         """Return teacher tokens of the last fourteen days, oldest first."""
         return [self.daily.get(day, 0) for day in days_back(QUEUE_DAYS)]
 
-    def weight(self) -> tuple[float, int, datetime]:
-        """Return the place in the queue: what still leaks × certainty, then severity, then the newest."""
-        return (self.rate * self.alert.score, SEVERITIES.index(self.alert.severity), self.alert.opened)
-
 
 def build(alert: Alert, figures: Figures, measures: Mapping[str, Enforcement]) -> Case:
     """Join an alert with its account's traffic."""
@@ -90,11 +86,6 @@ def build(alert: Alert, figures: Figures, measures: Mapping[str, Enforcement]) -
     daily = daily_tokens(cells) or _evidence_days(alert)
     measure = measures.get(alert.account)
     return Case(alert, usage, daily, _flow(usage, daily, measure), usage.last, measure)
-
-
-def queue(alerts: Sequence[Alert], figures: Figures, measures: Mapping[str, Enforcement]) -> list[Case]:
-    """Return the alerts as cases, the most pressing first."""
-    return sorted((build(alert, figures, measures) for alert in alerts), key=Case.weight, reverse=True)
 
 
 def daily_tokens(cells: Sequence[Cell]) -> dict[date, int]:

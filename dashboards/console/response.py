@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import cast
 
 from sqlalchemy import Connection
 
 from dashboards.console import words
-from dashboards.console.traffic import Figures, days_back
+from dashboards.console.figures import Figures, days_back
 from gateway.ledger import alerts, dry_runs, registry
-from gateway.ledger.alerts import Alert
+from gateway.ledger.alerts import Alert, Finding
+from gateway.ledger.database import Database
 from gateway.ledger.enforcement import ACTIONS, Action, Step
 from gateway.ledger.errors import InvalidValue
 from gateway.ledger.estimates import Estimate
@@ -50,11 +52,14 @@ EFFECTS: dict[Action, str] = {
 
 @dataclass(frozen=True)
 class Rung:
-    """A step as the panel shows it. `number` is its key; `obstacle` why it can't be taken, empty where it can."""
+    """A step as the panel shows it. `number` is its key; `obstacle` why it can't be taken, empty where it can.
+
+    `estimate` is None until the traffic has been read for it.
+    """
 
     action: Action
     number: int
-    estimate: Estimate
+    estimate: Estimate | None = None
     obstacle: str = ""
 
     @property
@@ -76,6 +81,8 @@ class Rung:
     def forecast(self) -> str:
         """What it would have done, in a line; the whole arithmetic is `estimate.sentence()`."""
         found = self.estimate
+        if found is None:
+            return ""
         if not found.requests:
             return "Nothing was answered last week, so there is nothing to go by."
         if self.action == "watch":
@@ -88,16 +95,22 @@ class Rung:
         return "Last week: " + ", ".join(part for part in parts if part) + "."
 
 
-def ladder(connection: Connection, lake: Lake, names: Sequence[str], tokens_per_day: int) -> list[Rung]:
-    """Return the rungs for accounts; the cap is played with so many teacher tokens a day."""
-    steps = [Step(action, tokens_per_day=tokens_per_day if action == "cap" else None) for action in ACTIONS]
-    runs = dry_runs.of_steps(connection, lake, names, steps)
+def ladder(connection: Connection) -> list[Rung]:
+    """Return the rungs, not estimated yet."""
     student = bool(registry.in_state(connection, "promoted"))
-    rungs = []
-    for number, run in enumerate(runs, 1):
-        obstacle = "" if student or run.step.action != "divert" else "no student is promoted"
-        rungs.append(Rung(run.step.action, number, run.total, obstacle))
-    return rungs
+    return [
+        Rung(action, number, obstacle="" if student or action != "divert" else "no student is promoted")
+        for number, action in enumerate(ACTIONS, 1)
+    ]
+
+
+def estimated(database: Database, lake: Lake, names: Sequence[str], tokens_per_day: int) -> list[Rung]:
+    """Return the rungs with what each would have done; the cap is played with so many teacher tokens a day."""
+    steps = [Step(action, tokens_per_day=tokens_per_day if action == "cap" else None) for action in ACTIONS]
+    runs = dry_runs.of_steps(database, lake, names, steps)
+    with database.read() as connection:
+        rungs = ladder(connection)
+    return [replace(rung, estimate=run.total) for rung, run in zip(rungs, runs, strict=True)]
 
 
 def proposed_cap(names: Sequence[str], figures: Figures) -> int:
@@ -109,19 +122,28 @@ def proposed_cap(names: Sequence[str], figures: Figures) -> int:
 
 
 def decide(connection: Connection, alert_id: str, operator: str, form: Mapping[str, str]) -> Alert:
-    """Decide about an alert as a form says (decision, days, tokens, note); `InvalidValue` says what is missing."""
+    """Decide about an alert as a form says (decision, finding, days, tokens, note).
+
+    `InvalidValue` says what is missing. A step without a finding is one against harvesting, which is what alerts are
+    about; a dismissal says what it was instead.
+    """
     decision, days = form["decision"], form["days"]
     if decision not in alerts.DECISIONS:
         raise InvalidValue("nothing was decided: choose dismiss or a step first")
     if days not in map(str, EXPIRIES):
         raise InvalidValue(f"nothing was decided: choose an expiry of {', '.join(map(str, EXPIRIES))} days")
+    finding = form["finding"] or ("harvesting" if decision != "dismiss" else "")
+    if not finding:
+        raise InvalidValue("nothing was decided: choose what it was instead of harvesting")
     tokens = None
     if decision == "cap":
         if not form["tokens"].isdecimal() or len(form["tokens"]) > 12:
             raise InvalidValue("nothing was decided: give a cap in whole teacher tokens a day")
         tokens = int(form["tokens"])
     duration = timedelta(days=int(days))
-    return alerts.decide(connection, alert_id, decision, operator, form["note"], duration, tokens)
+    return alerts.decide(
+        connection, alert_id, decision, operator, form["note"], duration, tokens, cast(Finding, finding)
+    )
 
 
 def names_in_words(names: Sequence[str]) -> str:

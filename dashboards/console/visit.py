@@ -8,7 +8,6 @@ from urllib.parse import quote
 
 from fastapi import Depends, Form
 from fastapi.templating import Jinja2Templates
-from sqlalchemy import Connection
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
@@ -60,14 +59,9 @@ class Visit:
     def page(self, template: str, status: int = 200, **values: Any) -> Response:
         """Render a page inside the console's frame."""
         with self.console.database.read() as connection:
-            frame = {"open_alerts": count_open(connection), "operator": self.operator}
+            frame = {"open_alerts": alerts.count_open(connection), "operator": self.operator}
         frame["csrf"] = self.console.sessions.csrf(self.session)
         return self.console.templates.TemplateResponse(self.request, template, {**frame, **values}, status_code=status)
-
-
-def count_open(connection: Connection) -> int:
-    """Return the number of alerts that wait for a decision."""
-    return len(alerts.every(connection, state="open"))
 
 
 def go(path: str) -> RedirectResponse:

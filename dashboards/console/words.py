@@ -135,6 +135,7 @@ def taken(action: str) -> str:
 
 DEEDS = {
     "account.create": "made the account",
+    "alert.assign": "gave the alert to somebody",
     "alert.appeal": "noted an appeal and opened the alert again",
     "alert.assess": "began to assess what was taken",
     "alert.assessed": "assessed what was taken",
@@ -146,6 +147,12 @@ DEEDS = {
     "alert.undo": "took the decision back and opened the alert again",
     "alert.verify": "confirmed the alert and asked for a declared use",
     "alert.watch": "confirmed the alert and watches",
+    "bulk.cap": "confirmed alerts in bulk and capped",
+    "bulk.dismiss": "dismissed alerts in bulk",
+    "bulk.divert": "confirmed alerts in bulk and diverted",
+    "bulk.strip": "confirmed alerts in bulk and stripped",
+    "bulk.undo": "took a bulk decision back",
+    "bulk.watch": "confirmed alerts in bulk and watches",
     "consent.grant": "recorded consent to training",
     "consent.withdraw": "recorded the withdrawal of consent",
     "control.restore": "restored a backup",
@@ -159,6 +166,7 @@ DEEDS = {
     "enforce.watch": "put a watch in force",
     "key.create": "made a key",
     "key.revoke": "revoked a key",
+    "notification.test": "sent a test message",
     "operator.create": "made the operator",
     "operator.login": "logged in",
     "operator.login_failed": "failed to log in",
@@ -193,6 +201,21 @@ DEEDS = {
     "user.opt_in": "let an end user back into training",
     "user.opt_out": "took an end user out of training",
 }
+
+
+FINDINGS = {
+    "harvesting": "harvesting for a rival model",
+    "reseller": "a reseller",
+    "declared_use": "a declared use",
+    "test_traffic": "test traffic",
+    "our_mistake": "a mistake of ours",
+    "other": "something else",
+}
+
+
+def finding(name: str) -> str:
+    """Write what an alert turned out to be."""
+    return FINDINGS.get(name, label(name))
 
 
 LEFT_OUT = {
@@ -247,4 +270,4 @@ def plural(count: float, word: str, words: str | None = None) -> str:
 FILTERS = {
     function.__name__: function
     for function in (number, compact, money, price, percent, points, measure, ago, span, clock, day, when, short)
-} | {function.__name__: function for function in (plural, deed, label, left_out, taken)}
+} | {function.__name__: function for function in (plural, deed, finding, label, left_out, taken)}

@@ -30,7 +30,7 @@ def decide_alert(alert_id: str, body: NewDecision, house: House, actor: Actor) -
     """Close an open alert: dismiss it, or take a step, which binds every worker within a second."""
     with house.database.write() as connection:
         decided = alerts.decide(
-            connection, alert_id, body.decision, actor, body.note, body.duration, body.tokens_per_day
+            connection, alert_id, body.decision, actor, body.note, body.duration, body.tokens_per_day, body.finding
         )
     return AlertRow.model_validate(decided)
 

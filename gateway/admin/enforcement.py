@@ -51,7 +51,7 @@ def estimate_measure(body: PlannedStep, house: House) -> EstimateShown:
     lake = Lake.of(house.settings)
     with house.database.read() as connection:
         names = _named(connection, body)
-        found = dry_runs.of_step(connection, lake, names, _step(body, body.action))
+    found = dry_runs.of_step(house.database, lake, names, _step(body, body.action))
     return EstimateShown.model_validate(found.figures())
 
 

@@ -17,7 +17,7 @@ def show_health(house: House) -> Health:
     status = house_status.read(house.settings.data_dir)
     revision = house.database.revision()
     with house.database.read() as connection:
-        waiting = len(alerts.every(connection, "open"))
+        waiting = alerts.count_open(connection)
     return Health(
         running=status is not None and status.running,
         pid=None if status is None else status.pid,

@@ -47,7 +47,8 @@ def run_policy(name: str, house: House, days: Annotated[int, Query(ge=1, le=400)
     """Play a policy over the alerts of past days: whom it would have hit. Nothing is done."""
     lake = Lake.of(house.settings)
     with house.database.read() as connection:
-        hits = dry_runs.of_policy(connection, lake, policies.get(connection, name), now() - timedelta(days=days))
+        policy = policies.get(connection, name)
+    hits = dry_runs.of_policy(house.database, lake, policy, now() - timedelta(days=days))
     return [PolicyHit.model_validate(hit.row()) for hit in hits]
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from gateway.command import DURATION, Duration
+from gateway.ledger.alerts import Finding
 from gateway.ledger.enforcement import DEFAULT_DURATION, Action
 from gateway.ledger.identifiers import to_rfc3339
 from gateway.ledger.keys import GRACE
@@ -176,13 +177,20 @@ class AlertRow(Shown):
     decision: str | None
     operator: str | None
     note: str | None
+    assignee: str | None
+    finding: str | None
+    batch: str | None
 
 
 class NewDecision(Body):
-    """A person's decision about an alert; `for` is how long a step holds, `tokens_per_day` what `cap` leaves."""
+    """A person's decision about an alert, and what it turned out to be.
+
+    `for` is how long a step holds, `tokens_per_day` what `cap` leaves.
+    """
 
     decision: Literal["dismiss"] | Action
     note: str
+    finding: Finding | None = None
     duration: Annotated[Length, Field(alias="for")] = DEFAULT_DURATION
     tokens_per_day: int | None = None
 

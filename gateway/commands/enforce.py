@@ -109,8 +109,7 @@ def _list(context: Context) -> None:
 
 def _dry_run(context: Context, names: Sequence[str], step: measures.Step) -> None:
     lake = Lake.of(context.settings)
-    with context.database.read() as connection:
-        found = dry_runs.of_step(connection, lake, names, step)
+    found = dry_runs.of_step(context.database, lake, names, step)
     if context.json:
         context.emit_one(found.figures())
         return

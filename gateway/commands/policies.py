@@ -81,7 +81,8 @@ def run(context: Context, name: str, since: timedelta) -> None:
     """Play NAME over past alerts and traffic: whom it would have hit. Nothing is done."""
     lake = Lake.of(context.settings)
     with context.database.read() as connection:
-        hits = dry_runs.of_policy(connection, lake, ledger.get(connection, name), now() - since)
+        policy = ledger.get(connection, name)
+    hits = dry_runs.of_policy(context.database, lake, policy, now() - since)
     context.emit([hit.row() for hit in hits], HIT_COLUMNS)
     innocent = sum(1 for hit in hits if hit.decided == "dismiss")
     changed = sum(hit.estimate.changed for hit in hits)

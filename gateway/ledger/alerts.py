@@ -9,15 +9,18 @@ from typing import Any, Literal, get_args
 
 import sqlalchemy as sa
 
-from gateway.ledger import accounts, appeals, audit, canaries, enforcement, policies
+from gateway.ledger import accounts, alert_events, appeals, audit, canaries, enforcement, policies
 from gateway.ledger.database import Json, UtcTime, metadata
 from gateway.ledger.enforcement import Action, Step
+from gateway.ledger.engines import is_true
 from gateway.ledger.errors import Forbidden, InvalidValue, NotFound
 from gateway.ledger.identifiers import now, uuid7
 from gateway.ledger.policies import SEVERITIES as SEVERITIES
 from gateway.ledger.policies import Severity as Severity
 
 State = Literal["open", "confirmed", "dismissed"]
+Finding = Literal["harvesting", "reseller", "declared_use", "test_traffic", "our_mistake", "other"]
+FINDINGS: tuple[Finding, ...] = get_args(Finding)  # what a person found it to be
 Decision = Literal["dismiss"] | Action
 DECISIONS: tuple[Decision, ...] = ("dismiss", *get_args(Action))
 
@@ -29,14 +32,19 @@ table = sa.Table(
     sa.Column("severity", sa.String, nullable=False),
     sa.Column("score", sa.Float, nullable=False),
     sa.Column("state", sa.String, nullable=False, index=True),
-    sa.Column("opened", UtcTime, nullable=False),
+    sa.Column("opened", UtcTime, nullable=False, index=True),
     sa.Column("updated", UtcTime, nullable=False),
     sa.Column("reasons", Json, nullable=False),
     sa.Column("evidence", Json, nullable=False),
-    sa.Column("decided", UtcTime),
+    sa.Column("decided", UtcTime, index=True),
     sa.Column("decision", sa.String),
     sa.Column("operator", sa.String),
     sa.Column("note", sa.String),
+    sa.Column("assignee", sa.String),
+    sa.Column("finding", sa.String),
+    sa.Column("batch", sa.String, index=True),
+    # All that the queue is ordered and filtered by, so that no evidence is read for it.
+    sa.Index("alerts_in_queue", "state", "account", "severity", "score", "opened", "id", "assignee"),
 )
 
 
@@ -48,6 +56,8 @@ class Alert:
     teacher_tokens_before_alert, requests, teacher_tokens, cost (nano-dollars), examples (list of record ids),
     daily (list of {day, requests, teacher_tokens}), and of a linked set its id (set), the other accounts (members) and
     links (list of {accounts, channels}). `canary` is true of an account of our own that was sent to be found.
+    `assignee` is the operator who has it; `finding` what a person found it to be when deciding, `batch` the bulk
+    decision that it was a part of.
     """
 
     id: str
@@ -63,6 +73,9 @@ class Alert:
     decision: Decision | None = None
     operator: str | None = None
     note: str | None = None
+    assignee: str | None = None
+    finding: Finding | None = None
+    batch: str | None = None
 
     @property
     def accounts(self) -> list[str]:
@@ -99,12 +112,15 @@ def raise_or_update(
     if row is None:
         alert = Alert(uuid7(), account, severity, score, "open", moment, moment, reasons, evidence)
         connection.execute(sa.insert(table).values(**vars(alert)))
+        _tell(connection, "opened", alert)
         _apply_policies(connection, alert)
         return alert, True
     known = Alert(**row._mapping)
     worst = max(known.severity, severity, key=SEVERITIES.index)
     alert = replace(known, severity=worst, score=score, updated=moment, reasons=reasons, evidence=evidence)
     connection.execute(sa.update(table).where(table.c.id == alert.id).values(**vars(alert)))
+    if worst != known.severity:
+        _tell(connection, "raised", alert)
     _apply_policies(connection, alert)
     return alert, False
 
@@ -117,15 +133,19 @@ def decide(
     note: str,
     duration: timedelta = enforcement.DEFAULT_DURATION,
     tokens_per_day: int | None = None,
+    finding: Finding | None = None,
+    batch: str | None = None,
 ) -> Alert:
     """Close an open alert by a person's decision; every other than `dismiss` takes that step against its accounts.
 
-    A dismissal ends what is in force because of the alert. Raises `InvalidValue` without a note, `Forbidden` when the
-    alert is decided already or the step can't be taken.
+    A dismissal ends what is in force because of the alert. `batch` is the bulk decision that this is a part of. Raises
+    `InvalidValue` without a note, `Forbidden` when the alert is decided already or the step can't be taken.
     """
     alert = get(connection, alert_id)
     if not note.strip():
         raise InvalidValue("a decision needs a note: say why in a sentence, it is what an audit will read")
+    if finding is not None and finding not in FINDINGS:
+        raise InvalidValue(f"{finding!r} is nothing that an alert can be found to be: choose {', '.join(FINDINGS)}")
     if alert.state != "open":
         raise Forbidden(f"alert {alert_id} was decided already ({alert.decision} by {alert.operator}): see its history")
     if decision == "dismiss":
@@ -136,20 +156,31 @@ def decide(
     state: State = "dismissed" if decision == "dismiss" else "confirmed"
     moment = now()
     decided = replace(
-        alert, state=state, updated=moment, decided=moment, decision=decision, operator=operator, note=note
-    )
+        alert, state=state, updated=moment, decided=moment, decision=decision, operator=operator, note=note,
+        finding=finding, batch=batch,
+    )  # fmt: skip
     connection.execute(sa.update(table).where(table.c.id == alert_id).values(**vars(decided)))
+    _tell(connection, "decided", decided)
+    after = {"state": state} | ({} if finding is None else {"finding": finding})
+    detail = {"alert": alert_id} | ({} if batch is None else {"batch": batch})
     audit.record(
-        connection,
-        operator,
-        f"alert.{decision}",
-        alert.account,
-        before={"state": alert.state},
-        after={"state": state},
-        reason=note,
-        alert=alert_id,
-    )
+        connection, operator, f"alert.{decision}", alert.account, before={"state": alert.state}, after=after,
+        reason=note, **detail,
+    )  # fmt: skip
     return decided
+
+
+def assign(connection: sa.Connection, alert_id: str, assignee: str | None, operator: str) -> Alert:
+    """Give an open alert to an operator, or to nobody; `Forbidden` for one that is decided."""
+    alert = get(connection, alert_id)
+    if alert.state != "open":
+        raise Forbidden(f"alert {alert_id} was decided already ({alert.decision} by {alert.operator}): see its history")
+    if assignee == alert.assignee:
+        return alert
+    connection.execute(sa.update(table).where(table.c.id == alert_id).values(assignee=assignee))
+    before, after = {"assignee": alert.assignee}, {"assignee": assignee}
+    audit.record(connection, operator, "alert.assign", alert.account, before=before, after=after, alert=alert_id)
+    return replace(alert, assignee=assignee)
 
 
 def appeal(connection: sa.Connection, alert_id: str, operator: str, note: str) -> Alert:
@@ -180,7 +211,10 @@ def _reopen(connection: sa.Connection, alert: Alert, operator: str, note: str, a
     if others:
         raise Forbidden(f"{alert.account} has an open alert already, {others[0].id}: note the appeal there")
     moment = now()
-    opened = replace(alert, state="open", updated=moment, decided=None, decision=None, operator=None, note=None)
+    opened = replace(
+        alert, state="open", updated=moment, decided=None, decision=None, operator=None, note=None, finding=None,
+        batch=None,
+    )  # fmt: skip
     connection.execute(sa.update(table).where(table.c.id == alert.id).values(**vars(opened)))
     if action == "alert.appeal":
         appeals.note(connection, alert.id, alert.account, operator, note)
@@ -190,6 +224,11 @@ def _reopen(connection: sa.Connection, alert: Alert, operator: str, note: str, a
         alert=alert.id,
     )  # fmt: skip
     return opened
+
+
+def _tell(connection: sa.Connection, kind: alert_events.Kind, alert: Alert) -> None:
+    if not alert.of_canary:
+        alert_events.record(connection, kind, alert.id, alert.severity)
 
 
 def _apply_policies(connection: sa.Connection, alert: Alert) -> None:
@@ -217,14 +256,68 @@ def accounts_of(connection: sa.Connection, alert: Alert) -> list[str]:
     return [name for name in alert.accounts if accounts.find(connection, name) is not None]
 
 
-def every(connection: sa.Connection, state: State | None = None, account: str | None = None) -> list[Alert]:
-    """Return alerts, newest first, of one state or account where given."""
-    query = sa.select(table).order_by(table.c.opened.desc())
+def is_of_people(connection: sa.Connection) -> sa.ColumnElement[bool]:
+    """Return the condition that an alert is about somebody: what was raised about a canary is nobody's work.
+
+    The evidence of canaries' alerts alone is looked at: reading that of every alert would cost more than the queue.
+    """
+    other = table.alias()
+    about_canaries = other.c.account.in_(sa.select(canaries.table.c.account))
+    told = sa.select(other.c.id).where(about_canaries, is_true(connection, other.c.evidence, "canary"))
+    return table.c.id.not_in(told)
+
+
+def every(
+    connection: sa.Connection, state: State | None = None, account: str | None = None, limit: int | None = None
+) -> list[Alert]:
+    """Return alerts, newest first, of one state or account where given, and the newest of them with a limit."""
+    query = sa.select(table).order_by(table.c.opened.desc(), table.c.id.desc()).limit(limit)
     if state is not None:
         query = query.where(table.c.state == state)
     if account is not None:
         query = query.where(table.c.account == account)
     return [Alert(**row._mapping) for row in connection.execute(query)]
+
+
+def opened_since(connection: sa.Connection, moment: datetime, least: Severity, limit: int) -> list[Alert]:
+    """Return the alerts about somebody opened since a moment of at least a severity, newest first."""
+    severities = SEVERITIES[SEVERITIES.index(least) :]
+    query = sa.select(table).where(table.c.opened >= moment, table.c.severity.in_(severities), is_of_people(connection))
+    query = query.order_by(table.c.opened.desc(), table.c.id.desc()).limit(limit)
+    return [Alert(**row._mapping) for row in connection.execute(query)]
+
+
+def named(connection: sa.Connection, ids: Sequence[str]) -> list[Alert]:
+    """Return the alerts of some ids in the order of these; ids that no alert has are passed over."""
+    rows = connection.execute(sa.select(table).where(table.c.id.in_(ids)))
+    found = {row.id: Alert(**row._mapping) for row in rows}
+    return [found[one] for one in ids if one in found]
+
+
+def counts(connection: sa.Connection) -> dict[str, int]:
+    """Return how many alerts about somebody there are of each state."""
+    query = sa.select(table.c.state, sa.func.count()).where(is_of_people(connection)).group_by(table.c.state)
+    found = {str(state): int(number) for state, number in connection.execute(query)}
+    return {state: found.get(state, 0) for state in get_args(State)}
+
+
+def count_open(connection: sa.Connection) -> int:
+    """Return how many alerts wait for a decision."""
+    query = sa.select(sa.func.count()).select_from(table).where(table.c.state == "open", is_of_people(connection))
+    return int(connection.execute(query).scalar_one())
+
+
+def open_about(connection: sa.Connection, names: Sequence[str]) -> set[str]:
+    """Return which of some accounts have an open alert of their own."""
+    query = sa.select(table.c.account).where(table.c.state == "open", table.c.account.in_(names))
+    return set(connection.execute(query).scalars())
+
+
+def last_decided(connection: sa.Connection) -> datetime | None:
+    """Return when an alert about somebody was last closed."""
+    query = sa.select(sa.func.max(table.c.decided)).where(is_of_people(connection))
+    found: datetime | None = connection.execute(query).scalar()
+    return found
 
 
 def forget_member(connection: sa.Connection, account: str) -> None:

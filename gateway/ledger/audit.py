@@ -18,6 +18,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from gateway.ledger.database import Json, UtcTime, metadata, to_json
+from gateway.ledger.engines import contains
 from gateway.ledger.errors import Corrupt
 from gateway.ledger.identifiers import now, to_rfc3339, uuid7
 
@@ -140,6 +141,36 @@ def recent(
     return [AuditRow(**row._mapping) for row in connection.execute(query)]
 
 
+def search(
+    connection: sa.Connection,
+    text: str = "",
+    actor: str = "",
+    kind: str = "",
+    before: int | None = None,
+    limit: int = 100,
+    stretch: int = 20_000,
+) -> tuple[list[AuditRow], int | None]:
+    """Return the newest rows of an actor or kind of action with a text in them, and the number to go on from.
+
+    `before` is that number of an earlier call. At most `stretch` rows are looked through at a time, so that what is
+    rare, or not there, holds nobody up; the second value is None once the beginning is reached.
+    """
+    end = before if before is not None else int(connection.execute(sa.select(head.c.number)).scalar() or 0) + 1
+    start = max(end - stretch, 1)
+    query = sa.select(table).where(table.c.number < end, table.c.number >= start)
+    query = query.order_by(table.c.number.desc()).limit(limit)
+    if actor:
+        query = query.where(table.c.actor == actor)
+    if kind:
+        query = query.where(table.c.action.startswith(f"{kind}.", autoescape=True))
+    if text:
+        query = query.where(_says(connection, text))
+    rows = [AuditRow(**row._mapping) for row in connection.execute(query)]
+    if len(rows) == limit:
+        return rows, rows[-1].number if rows[-1].number > 1 else None
+    return rows, start if start > 1 else None
+
+
 def verify(connection: sa.Connection, expect: str | None = None) -> Verdict:
     """Hash every row again and compare it with its neighbours and the head; rows are read in bounded memory.
 
@@ -163,6 +194,13 @@ def verify(connection: sa.Connection, expect: str | None = None) -> Verdict:
         text = f"no row has the hash {expect}: rows were cut off at the end, or the log was written anew"
         faults.append(Fault(number, text))
     return Verdict(rows, number, last, faults)
+
+
+def _says(connection: sa.Connection, text: str) -> sa.ColumnElement[bool]:
+    stored = json.dumps(text)[1:-1]  # as it stands in a document
+    words = [contains(connection, table.c[name], text) for name in ("actor", "action", "subject", "reason")]
+    documents = [sa.type_coerce(table.c[name], sa.Text) for name in ("detail", "before", "after")]
+    return sa.or_(*words, *(contains(connection, document, stored) for document in documents))
 
 
 def _stored(connection: sa.Connection) -> Iterator[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -58,7 +59,9 @@ def withdraw(connection: sa.Connection, account: str, actor: str) -> int:
     return ended
 
 
-def in_force(connection: sa.Connection) -> dict[str, Consent]:
-    """Return, by account, the consents to training that are in force now."""
+def in_force(connection: sa.Connection, names: Sequence[str] | None = None) -> dict[str, Consent]:
+    """Return, by account, the consents to training that are in force now; of some accounts where they are given."""
     query = sa.select(table).where(table.c.purpose == TRAINING, table.c.withdrawn.is_(None)).order_by(table.c.granted)
+    if names is not None:
+        query = query.where(table.c.account.in_(names))
     return {row.account: Consent(**row._mapping) for row in connection.execute(query)}

@@ -77,8 +77,11 @@ class Database:
         self._engine = make_engine(url)
 
     @contextmanager
-    def write(self) -> Iterator[sa.Connection]:
+    def write(self, announce: bool = True) -> Iterator[sa.Connection]:
         """Open a write transaction, which no other meets, committed at the end of the block.
+
+        `announce=False` is for rows that no worker keeps in memory, such as an operator's saved views: thousands of
+        keys are not read anew for them.
 
         `InvalidValue` for what PostgreSQL's types can't hold and SQLite's can, such as a NUL in a text, and for a
         number that neither holds.
@@ -86,6 +89,8 @@ class Database:
         try:
             with self._engine.connect().execution_options(**{WRITE: True}) as connection, connection.begin():
                 yield connection
+                if not announce:
+                    return
                 connection.execute(sa.update(revisions).values(value=revisions.c.value + 1))
                 if self.is_postgresql:
                     connection.exec_driver_sql(f"NOTIFY {CHANNEL}")  # delivered by the commit

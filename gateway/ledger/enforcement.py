@@ -40,7 +40,7 @@ table = sa.Table(
     sa.Column("until", UtcTime, nullable=False),
     sa.Column("operator", sa.String, nullable=False),
     sa.Column("note", sa.String, nullable=False),
-    sa.Column("alert", sa.String),
+    sa.Column("alert", sa.String, index=True),
     sa.Column("cleared", UtcTime),
     sa.Column("decision", sa.String, index=True),
     sa.Column("begins", UtcTime),

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from dashboards.console.traffic import Cell, Figures, Usage, days_back, grouped, total
+from dashboards.console import listing
+from dashboards.console.figures import Cell, Figures, days_back, grouped, total
 from dashboards.console.visit import Reader, Text, Visit, Writer, go
 from gateway.ledger import accounts, alerts, audit, consents, declared_uses, enforcement, keys
-from gateway.ledger.accounts import Account
 from gateway.ledger.errors import InvalidValue
 from gateway.ledger.identifiers import now
 
@@ -21,47 +21,39 @@ router = APIRouter()
 
 PERIODS = {"7": "7 days", "30": "30 days", "all": "all time"}
 PAGE_SIZE = 100
+MOST_ALERTS = 50
 CURVE_DAYS = 28
 
 
-@dataclass(frozen=True)
-class Line:
-    """A line of the table: an account, and one model or all of them."""
-
-    account: Account
-    model: str | None
-    role: str | None
-    usage: Usage
-
-
 @router.get("/accounts")
-def show_all(visit: Reader, period: str = "30", by: str = "account", q: str = "", page: int = 1) -> Response:
-    """Show usage by account, or by account and model; the costliest first."""
+def show_all(visit: Reader, period: str = "30", by: str = "account", q: str = "", after: str = "") -> Response:
+    """Show usage by account, or by account and model, the costliest first; then accounts without traffic, by name.
+
+    `after` is the last line of the page before.
+    """
     figures = visit.console.traffic.figures()
+    since, text = first_day(period), q.strip()
+    columns = ("account", "model", "model_role") if by == "model" else ("account",)
     with visit.console.database.read() as connection:
-        known = [account for account in accounts.every(connection) if q.strip().lower() in account.name.lower()]
-        measures = enforcement.in_force(connection)
-        consented = consents.in_force(connection)
-        waiting = {alert.account for alert in alerts.every(connection, state="open")}
-    cells = figures.since(first_day(period))
-    lines = sorted(
-        _lines(known, cells, by), key=lambda line: (-line.usage.cost, -line.usage.requests, line.account.name)
-    )
-    page = max(page, 1)
+        lines, following = listing.page(connection, figures, columns, since, text, after, PAGE_SIZE)
+        names = list({line.account.name for line in lines})
+        values: dict[str, Any] = {
+            "measures": enforcement.in_force(connection, names),
+            "consented": consents.in_force(connection, names),
+            "waiting": alerts.open_about(connection, names),
+            "count": accounts.count(connection),
+        }
     return visit.page(
         "accounts.html",
-        lines=lines[(page - 1) * PAGE_SIZE : page * PAGE_SIZE],
-        count=len(lines),
-        page=page,
-        pages=-(-len(lines) // PAGE_SIZE) or 1,
-        total=total(cells),
-        measures=measures,
-        consented=consented,
-        waiting=waiting,
+        lines=lines,
+        following=following,
+        after=after,
+        total=figures.total(since),
         period=period if period in PERIODS else "all",
         periods=PERIODS,
         by=by,
         q=q,
+        **values,
     )
 
 
@@ -89,15 +81,6 @@ def first_day(period: str) -> date | None:
     return now().date() - timedelta(days=int(period) - 1) if period in PERIODS and period != "all" else None
 
 
-def _lines(known: Sequence[Account], cells: Sequence[Cell], by: str) -> list[Line]:
-    if by == "model":
-        used = grouped(cells, lambda cell: (cell.account, cell.model, cell.role))
-        names = {account.name: account for account in known}
-        return [Line(names[name], model, role, usage) for (name, model, role), usage in used.items() if name in names]
-    sums = grouped(cells, lambda cell: cell.account)
-    return [Line(account, None, None, sums.get(account.name, Usage())) for account in known]
-
-
 def _account_page(visit: Visit, name: str, *, problem: str = "", done: bool = False, status: int = 200) -> Response:
     figures = visit.console.traffic.figures()
     cells = figures.of(name)
@@ -107,12 +90,12 @@ def _account_page(visit: Visit, name: str, *, problem: str = "", done: bool = Fa
     with visit.console.database.read() as connection:
         account = accounts.get(connection, name)
         values = {
-            "measure": enforcement.in_force(connection).get(name),
+            "measure": enforcement.in_force(connection, [name]).get(name),
             "measures": enforcement.history(connection, name),
-            "alerts": alerts.every(connection, account=name),
+            "alerts": alerts.every(connection, account=name, limit=MOST_ALERTS),
             "keys": keys.every(connection, name),
             "uses": declared_uses.of_account(connection, name),
-            "consent": consents.in_force(connection).get(name),
+            "consent": consents.in_force(connection, [name]).get(name),
             "history": audit.recent(connection, limit=20, subject=name),
         }
     return visit.page(
@@ -132,5 +115,5 @@ def _account_page(visit: Visit, name: str, *, problem: str = "", done: bool = Fa
 
 
 def _share(cells: Sequence[Cell], figures: Figures) -> float | None:
-    everyone = total(figures.cells).cost
+    everyone = figures.total().cost
     return total(cells).cost / everyone if everyone else None

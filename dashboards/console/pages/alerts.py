@@ -1,21 +1,33 @@
-"""The queue, an alert with its evidence, and the decision about it."""
+"""An alert with its evidence, who has it, and the decision about it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date
-from typing import Any
+from typing import Annotated, Any
+from urllib.parse import urlencode
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Form, Query
 from sqlalchemy import Connection
 from starlette.responses import Response
 
-from dashboards.console import cases, house, redaction, response, reveals, words
+from dashboards.console import cases, redaction, response, reveals, words
 from dashboards.console.cases import Case
 from dashboards.console.drawing import Mark
-from dashboards.console.traffic import Figures, days_back
+from dashboards.console.figures import Figures, days_back
+from dashboards.console.view import of_text
 from dashboards.console.visit import Console, Reader, Text, Visit, Writer, go
-from gateway.ledger import alerts, appeals, audit, consents, declared_uses, enforcement
+from gateway.ledger import (
+    alert_queue,
+    alerts,
+    appeals,
+    audit,
+    consents,
+    declared_uses,
+    enforcement,
+    looks,
+    operators,
+)
 from gateway.ledger.alerts import Alert
 from gateway.ledger.errors import InvalidValue, LedgerError, NotFound
 from gateway.ledger.identifiers import now
@@ -23,48 +35,46 @@ from gateway.ledger.lake import Lake
 
 router = APIRouter()
 
-STATES = ("open", "confirmed", "dismissed", "all")
 EXAMPLES = 3
 CURVE_DAYS = 28
-
-
-@router.get("/")
-def show_queue(visit: Reader, state: str = "open", severity: str = "", q: str = "") -> Response:
-    """Show the alerts of one state, the most pressing first."""
-    figures = visit.console.traffic.figures()
-    with visit.console.database.read() as connection:
-        everything = [alert for alert in alerts.every(connection) if not alert.of_canary]
-        measures = enforcement.in_force(connection)
-    shown = [alert for alert in everything if _matches(alert, state, severity, q.strip().lower())]
-    waiting = cases.queue([alert for alert in everything if alert.state == "open"], figures, measures)
-    leaking = sum(case.rate for case in waiting)
-    return visit.page(
-        "queue.html",
-        queue=cases.queue(shown, figures, measures),
-        counts={name: sum(1 for alert in everything if name in (alert.state, "all")) for name in STATES},
-        state=state,
-        severity=severity,
-        severities=tuple(reversed(alerts.SEVERITIES)),
-        q=q,
-        leaking=leaking,
-        leaking_cost=leaking * visit.console.settings.teacher.nano_prices[1],
-        quiet=_quiet(everything, figures),
-        detector=house.detector(visit.console.settings.data_dir),
-    )
+OTHERS = 20
+Origin = Annotated[str, Query(alias="from", max_length=1000)]
+OriginField = Annotated[str, Form(alias="from", max_length=1000)]
 
 
 @router.get("/alerts/{alert_id}")
-def show_alert(visit: Reader, alert_id: str, revealed: str = "", done: str = "") -> Response:
-    """Show one alert with its evidence."""
-    return _alert_page(visit, alert_id, revealed=revealed, done=done)
+def show_alert(
+    visit: Reader, alert_id: str, revealed: str = "", done: str = "", origin: Origin = "", estimate: str = ""
+) -> Response:
+    """Show one alert with its evidence, in the view that it was opened from; `estimate` plays the ladder at once."""
+    return _alert_page(visit, alert_id, revealed=revealed, done=done, origin=origin, estimate=bool(estimate))
+
+
+@router.get("/alerts/{alert_id}/ladder")
+def show_estimates(visit: Reader, alert_id: str, tokens: str = "") -> Response:
+    """Return what each step would have done to last week's requests, as the pieces that the page waits for."""
+    console = visit.console
+    with console.database.read() as connection:
+        alert = alerts.get(connection, alert_id)
+        hit = alerts.accounts_of(connection, alert)
+    cap = _cap(hit, console.traffic.figures(), tokens)
+    rungs = response.estimated(console.database, Lake.of(console.settings), hit, cap)
+    return console.templates.TemplateResponse(visit.request, "ladder.html", {"rungs": rungs})
 
 
 @router.post("/alerts/{alert_id}/decide")
 def decide(
-    visit: Writer, alert_id: str, decision: Text = "", days: Text = "7", tokens: Text = "", note: Text = ""
+    visit: Writer,
+    alert_id: str,
+    decision: Text = "",
+    finding: Text = "",
+    days: Text = "7",
+    tokens: Text = "",
+    note: Text = "",
+    origin: OriginField = "",
 ) -> Response:
     """Close an alert by this operator's decision; what the ledger refuses is said on the page, with its remedy."""
-    form = {"decision": decision, "days": days, "tokens": tokens, "note": note}
+    form = {"decision": decision, "finding": finding, "days": days, "tokens": tokens, "note": note}
     try:
         with visit.console.database.write() as connection:
             response.decide(connection, alert_id, visit.operator, form)
@@ -72,23 +82,35 @@ def decide(
         raise
     except LedgerError as error:
         status = 422 if isinstance(error, InvalidValue) else 409
-        return _alert_page(visit, alert_id, problem=str(error), form=form, status=status)
-    return go(f"/alerts/{alert_id}?done=decided")
+        return _alert_page(visit, alert_id, problem=str(error), form=form, status=status, origin=origin)
+    return go(_address(alert_id, "decided", origin))
+
+
+@router.post("/alerts/{alert_id}/assign")
+def assign(visit: Writer, alert_id: str, to: Text = "", origin: OriginField = "", back: Text = "") -> Response:
+    """Give an alert to an operator, or to nobody; `back` is `queue` for who stands there."""
+    with visit.console.database.write() as connection:
+        if to and to not in {person.name for person in operators.every(connection)}:
+            raise NotFound(f"no operator is called {to!r}: choose one from the list")
+        alerts.assign(connection, alert_id, to or None, visit.operator)
+    if back == "queue":
+        return go(f"{of_text(origin).address}#row-{alert_id}")
+    return go(_address(alert_id, "", origin))
 
 
 @router.post("/alerts/{alert_id}/undo")
-def undo(visit: Writer, alert_id: str, note: Text = "") -> Response:
+def undo(visit: Writer, alert_id: str, note: Text = "", origin: OriginField = "") -> Response:
     """Take the decision about an alert back."""
-    return _reopen(visit, alert_id, note, alerts.take_back, "undone")
+    return _reopen(visit, alert_id, note, alerts.take_back, "undone", origin)
 
 
 @router.post("/alerts/{alert_id}/appeal")
-def appeal(visit: Writer, alert_id: str, note: Text = "") -> Response:
+def appeal(visit: Writer, alert_id: str, note: Text = "", origin: OriginField = "") -> Response:
     """Note what the account says against an alert, and open it again."""
-    return _reopen(visit, alert_id, note, alerts.appeal, "appealed")
+    return _reopen(visit, alert_id, note, alerts.appeal, "appealed", origin)
 
 
-def _reopen(visit: Visit, alert_id: str, note: str, way: Callable[..., Alert], done: str) -> Response:
+def _reopen(visit: Visit, alert_id: str, note: str, way: Callable[..., Alert], done: str, origin: str) -> Response:
     try:
         if not note.strip():
             raise InvalidValue("nothing was done: say why in a sentence, it is what an audit will read")
@@ -97,12 +119,12 @@ def _reopen(visit: Visit, alert_id: str, note: str, way: Callable[..., Alert], d
     except NotFound:
         raise
     except LedgerError as error:
-        return _alert_page(visit, alert_id, problem=str(error), status=422)
-    return go(f"/alerts/{alert_id}?done={done}")
+        return _alert_page(visit, alert_id, problem=str(error), status=422, origin=origin)
+    return go(_address(alert_id, done, origin))
 
 
 @router.post("/alerts/{alert_id}/reveal")
-def reveal(visit: Writer, alert_id: str, reason: Text = "") -> Response:
+def reveal(visit: Writer, alert_id: str, reason: Text = "", origin: OriginField = "") -> Response:
     """Open the examples to this operator for ten minutes, for a reason that the audit log keeps."""
     try:
         with visit.console.database.write() as connection:
@@ -111,8 +133,14 @@ def reveal(visit: Writer, alert_id: str, reason: Text = "") -> Response:
                 connection, visit.operator, alert.account, _place(alert_id), _examples(alert), reason
             )
     except InvalidValue as error:
-        return _alert_page(visit, alert_id, reveal_problem=str(error), status=422)
-    return go(f"/alerts/{alert_id}?revealed={reveal_id}#examples")
+        return _alert_page(visit, alert_id, reveal_problem=str(error), status=422, origin=origin)
+    return go(f"{_address(alert_id, '', origin, revealed=reveal_id)}#examples")
+
+
+def _address(alert_id: str, done: str, origin: str, **more: str) -> str:
+    query = {"done": done, "from": of_text(origin).query, **more}
+    given = urlencode({name: value for name, value in query.items() if value})
+    return f"/alerts/{alert_id}" + (f"?{given}" if given else "")
 
 
 def _alert_page(
@@ -125,32 +153,40 @@ def _alert_page(
     reveal_problem: str = "",
     form: dict[str, str] | None = None,
     status: int = 200,
+    origin: str = "",
+    estimate: bool = False,
 ) -> Response:
     console = visit.console
     figures = console.traffic.figures()
+    view = of_text(origin)
     with console.database.read() as connection:
         alert = alerts.get(connection, alert_id)
-        measures = enforcement.in_force(connection)
-        case = cases.build(alert, figures, measures)
-        waiting = cases.queue(alerts.every(connection, state="open"), figures, measures)
+        case = cases.build(alert, figures, enforcement.in_force(connection, [alert.account]))
+        chosen = view.filter(visit.operator, looks.last(connection, visit.operator))
+        place = alert_queue.place(connection, chosen, figures.rates, alert_id)
         opened = reveals.find(connection, visit.operator, alert.account, _place(alert_id), revealed)
-        values = _account_facts(connection, alert) | _response(connection, console, alert, figures, form)
+        values = _account_facts(connection, alert) | _panel(connection, alert, figures, form)
         marks = _marks(connection, alert)
+        values["next_alert"] = alerts.get(connection, place.following) if place.following else None
+        values["people"] = [person.name for person in operators.every(connection)]
+    if estimate and alert.state == "open":
+        values["rungs"] = response.estimated(console.database, Lake.of(console.settings), values["hit"], values["cap"])
     days = _curve_days(case)
     return visit.page(
         "alert.html",
         status,
         case=case,
         alert=alert,
+        view=view,
         days=days,
         tokens=[case.daily.get(day, 0) for day in days],
         marks=marks,
         share=_share(case, figures),
         examples=_example_parts(console, alert),
         reveal=opened,
-        place_in_queue=_position(waiting, alert_id),
-        next_alert=next((other.alert for other in waiting if other.alert.id != alert_id), None),
-        form=form or {"decision": "", "days": "7", "tokens": "", "note": ""},
+        place=place,
+        estimated=estimate,
+        form=form or {"decision": "", "finding": "", "days": "7", "tokens": "", "note": ""},
         problem=problem,
         reveal_problem=reveal_problem,
         done=done if (done == "decided") is (alert.state != "open") else "",
@@ -158,26 +194,29 @@ def _alert_page(
     )
 
 
-def _response(
-    connection: Connection, console: Console, alert: Alert, figures: Figures, form: dict[str, str] | None
-) -> dict[str, Any]:
-    """Return what the panel beside the alert shows; the ladder is played over the traffic while it can be used."""
+def _panel(connection: Connection, alert: Alert, figures: Figures, form: dict[str, str] | None) -> dict[str, Any]:
+    """Return what the panel beside the alert shows; what the steps would have done is read apart from it."""
     hit = alerts.accounts_of(connection, alert)
     values: dict[str, Any] = {"appeals": appeals.of_alert(connection, alert.id), "rungs": [], "cap": 0}
     if alert.state == "open":
-        tokens = (form or {}).get("tokens", "")
-        typed = int(tokens) if tokens.isdecimal() and len(tokens) <= 12 else 0
-        values["cap"] = typed or response.proposed_cap(hit, figures)
-        lake = Lake.of(console.settings)
-        values["rungs"] = response.ladder(connection, lake, hit, values["cap"])
-    return values | {"expiries": response.EXPIRIES, "hit": hit, "hit_in_words": response.names_in_words(hit)}
+        values["cap"] = _cap(hit, figures, (form or {}).get("tokens", ""))
+        values["rungs"] = response.ladder(connection)
+    shown = {"expiries": response.EXPIRIES, "hit": hit, "hit_in_words": response.names_in_words(hit)}
+    return values | shown | {"findings": alerts.FINDINGS}
+
+
+def _cap(hit: list[str], figures: Figures, tokens: str) -> int:
+    typed = int(tokens) if tokens.isdecimal() and len(tokens) <= 12 else 0
+    return typed or response.proposed_cap(hit, figures)
 
 
 def _account_facts(connection: Connection, alert: Alert) -> dict[str, Any]:
     return {
         "uses": declared_uses.of_account(connection, alert.account),
-        "consent": consents.in_force(connection).get(alert.account),
-        "others": [other for other in alerts.every(connection, account=alert.account) if other.id != alert.id],
+        "consent": consents.in_force(connection, [alert.account]).get(alert.account),
+        "others": [
+            other for other in alerts.every(connection, account=alert.account, limit=OTHERS) if other.id != alert.id
+        ],
         "history": audit.recent(connection, limit=20, subject=alert.account),
         "assessment": _assessment(connection, alert),
         "now": now(),
@@ -208,7 +247,7 @@ def _curve_days(case: Case) -> list[date]:
 
 def _share(case: Case, figures: Figures) -> float | None:
     """Return the account's part of all teacher tokens since its first day with evidence."""
-    everyone = sum(cell.usage.teacher_tokens for cell in figures.since(case.first_day))
+    everyone = figures.total(case.first_day).teacher_tokens
     own = sum(tokens for day, tokens in case.daily.items() if day >= case.first_day)
     return own / everyone if everyone else None
 
@@ -218,27 +257,10 @@ def _examples(alert: Alert) -> list[str]:
 
 
 def _example_parts(console: Console, alert: Alert) -> list[dict[str, Any]]:
-    found = []
-    for record_id in _examples(alert):
-        record = console.traffic.record(record_id) or {}
-        found.append({"id": record_id, "record": record, "parts": redaction.parts(record)})
-    return found
+    ids = _examples(alert)
+    records = console.traffic.records(ids)
+    return [{"id": one, "record": records.get(one, {}), "parts": redaction.parts(records.get(one, {}))} for one in ids]
 
 
 def _place(alert_id: str) -> str:
     return f"alert {alert_id}"
-
-
-def _position(waiting: list[Case], alert_id: str) -> int | None:
-    return next((place for place, case in enumerate(waiting, 1) if case.alert.id == alert_id), None)
-
-
-def _matches(alert: Alert, state: str, severity: str, text: str) -> bool:
-    haystack = " ".join([alert.account, *(str(reason.get("text", "")) for reason in alert.reasons)]).lower()
-    return state in (alert.state, "all") and severity in (alert.severity, "") and text in haystack
-
-
-def _quiet(everything: list[Alert], figures: Figures) -> dict[str, Any]:
-    closed = max((alert.decided for alert in everything if alert.decided is not None), default=None)
-    since = figures.since(closed.date() if closed else None)
-    return {"closed": closed, "requests": sum(cell.usage.requests for cell in since)}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from dashboards.console import gate_report, house
-from dashboards.console.traffic import Cell, Usage, grouped, total
+from dashboards.console.figures import Figures, Usage
 from dashboards.console.visit import Reader, Text, Visit, Writer, go
 from gateway.ledger import audit, registry, rollouts, snapshots
 from gateway.ledger.distance import Distance
@@ -40,7 +39,7 @@ class Training:
 def show_all(visit: Reader) -> Response:
     """Show base models and students, what waits for a person first."""
     settings = visit.console.settings
-    cells = visit.console.traffic.figures().since((now() - timedelta(days=DAYS - 1)).date())
+    figures, since = visit.console.traffic.figures(), _since()
     with visit.console.database.read() as connection:
         students = registry.every(connection)
     ordered = sorted(students, key=lambda student: ORDER.index(student.state))
@@ -48,8 +47,8 @@ def show_all(visit: Reader) -> Response:
         "models.html",
         bases=settings.models,
         students=[(student, gate_report.read(student.gate)) for student in ordered],
-        by_model=grouped(cells, lambda cell: cell.model),
-        total=total(cells),
+        by_model=figures.usage("model", since=since),
+        total=figures.total(since),
         no_usage=Usage(),
         health=house.servers(settings.data_dir),
         days=DAYS,
@@ -81,7 +80,7 @@ def change(visit: Writer, reference: str, action: str, note: Text = "") -> Respo
 
 def _student_page(visit: Visit, reference: str, *, problem: str = "", done: str = "", status: int = 200) -> Response:
     console = visit.console
-    cells = console.traffic.figures().since((now() - timedelta(days=DAYS - 1)).date())
+    figures = console.traffic.figures()
     with console.database.read() as connection:
         student = registry.get(connection, reference)
         digests = {snapshot.hash for snapshot, _ in snapshots.every(connection)}
@@ -97,8 +96,8 @@ def _student_page(visit: Visit, reference: str, *, problem: str = "", done: str 
         threshold=_threshold(student),
         snapshot_known=student.snapshot in digests,
         replaces=[other for other in promoted if other.task == student.task and other != student],
-        usage=total([cell for cell in cells if cell.model == student.reference]),
-        task_share=_task_share(student, cells),
+        usage=figures.usage("model", since=_since()).get(student.reference, Usage()),
+        task_share=_task_share(student, figures),
         teacher=console.settings.model(student.teacher),
         health=house.servers(console.settings.data_dir).get(student.reference),
         history=history,
@@ -108,10 +107,15 @@ def _student_page(visit: Visit, reference: str, *, problem: str = "", done: str 
     )
 
 
-def _task_share(student: Student, cells: Sequence[Cell]) -> float | None:
+def _since() -> date:
+    return (now() - timedelta(days=DAYS - 1)).date()
+
+
+def _task_share(student: Student, figures: Figures) -> float | None:
     """Return the student's part of its task's requests, by the task that routing wrote down; None without one."""
-    of_task = total([cell for cell in cells if cell.task == student.task]).requests
-    mine = total([cell for cell in cells if cell.task == student.task and cell.model == student.reference]).requests
+    usage = figures.usage("task", "model", since=_since())
+    of_task = sum(found.requests for (task, _model), found in usage.items() if task == student.task)
+    mine = usage.get((student.task, student.reference), Usage()).requests
     return mine / of_task if of_task else None
 
 

@@ -21,6 +21,7 @@ from gateway.ledger.policies import SEVERITIES, Severity
 router = APIRouter()
 
 RUN_DAYS = 14
+SHOWN = 100
 FORM = {"name": "", "action": "strip", "severity": "high", "leaked": "", "days": "7", "within": "6", "note": ""}
 DAYS = ("1", "3", "7", "30")
 HOURS = ("0", "1", "6", "24")
@@ -91,11 +92,10 @@ def _page(
     values: dict[str, Any] = {"played": None, "hits": []}
     with console.database.read() as connection:
         rows = policies.every(connection)
-        if run:
-            values["played"] = policies.get(connection, run)
-            lake = Lake.of(console.settings)
-            since = now() - timedelta(days=RUN_DAYS)
-            values["hits"] = dry_runs.of_policy(connection, lake, values["played"], since)
+        values["played"] = policies.get(connection, run) if run else None
+    if values["played"]:
+        since = now() - timedelta(days=RUN_DAYS)
+        values["hits"] = dry_runs.of_policy(console.database, Lake.of(console.settings), values["played"], since)
     return visit.page(
         "policies.html",
         status,
@@ -105,6 +105,8 @@ def _page(
         days=DAYS,
         hours=HOURS,
         run_days=RUN_DAYS,
+        shown=SHOWN,
+        most=dry_runs.MOST_HITS,
         problem=problem,
         form=form or FORM,
         **values,

@@ -27,7 +27,9 @@ function choose(number) {
   if (step === null || step.disabled) return;
   step.checked = true;
   step.dispatchEvent(new Event("change", { bubbles: true }));
-  document.getElementById("note").focus();
+  // A dismissal has to say what it was instead; a step has said so.
+  const finding = document.getElementById("finding");
+  document.getElementById(finding.value === "" ? "finding" : "note").focus();
 }
 
 function press(name) {
@@ -38,6 +40,14 @@ function press(name) {
     target.focus();
     target.scrollIntoView({ block: "center" });
   }
+}
+
+// Take the alert of the row that has the focus, or the one that the page is about.
+function take() {
+  const row = document.activeElement.closest("tr");
+  const button = row === null ? null : row.querySelector("[data-take]");
+  if (button !== null) button.click();
+  else if (row === null) press("a");
 }
 
 let section = -1;
@@ -83,6 +93,12 @@ function onKey(event) {
     n: () => press("n"),
     c: () => press("c"),
     u: () => press("u"),
+    a: take,
+    b: () => press("b"),
+    d: () => press("d"),
+    s: () => press("s"),
+    v: () => press("v"),
+    "]": () => press("]"),
   };
   if (actions[event.key]) {
     event.preventDefault();
@@ -96,22 +112,58 @@ function nameDecision() {
   if (form === null) return;
   const button = form.querySelector("button[type=submit]");
   const expiry = form.querySelector("[data-expiry]");
+  let before = "";
   const update = () => {
-    const chosen = form.querySelector("[name=decision]:checked");
+    const chosen = form.querySelector("[name=decision]:checked, select[name=decision]");
     const days = form.querySelector("[name=days]");
     expiry.hidden = chosen !== null && chosen.value === "dismiss";
+    const finding = form.querySelector("[name=finding]");
+    if (chosen !== null && chosen.value !== before) {
+      // What alerts are about is the finding that goes with a step; a dismissal needs one of its own.
+      if (chosen.value === "dismiss" && finding.value === "harvesting") finding.value = "";
+      if (chosen.value !== "dismiss" && chosen.value !== "" && finding.value === "") finding.value = "harvesting";
+      before = chosen.value;
+    }
     form.querySelector("#tokens").closest(".field").hidden = chosen === null || chosen.value !== "cap";
-    if (chosen === null) return;
+    if (chosen === null || form.dataset.about !== undefined) return;
     const span = days.selectedOptions[0].textContent.trim();
     button.firstChild.textContent = chosen.value === "dismiss" ? "Dismiss this alert" : `${chosen.dataset.verb} for ${span}`;
     button.classList.toggle("danger", chosen.value === "suspend" || chosen.value === "verify");
-
   };
   form.addEventListener("change", update);
   form.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit(button);
   });
   update();
+}
+
+// What each step would have done is read from the traffic, which takes a moment: the page does not wait for it.
+async function loadForecasts() {
+  const ladder = document.querySelector("[data-load]");
+  if (ladder === null) return;
+  const state = ladder.querySelector("[data-state]");
+  const tokens = document.getElementById("tokens");
+  const load = async () => {
+    ladder.setAttribute("aria-busy", "true");
+    state.textContent = "";
+    try {
+      const answer = await fetch(`${ladder.dataset.load}?tokens=${encodeURIComponent(tokens.value)}`);
+      if (!answer.ok || answer.redirected) throw new Error(String(answer.status));
+      const found = new DOMParser().parseFromString(await answer.text(), "text/html");
+      for (const place of ladder.querySelectorAll("[data-place]")) {
+        const forecast = found.querySelector(`[data-forecast="${place.dataset.place}"]`);
+        if (forecast !== null) {
+          place.textContent = forecast.textContent;
+          place.title = forecast.title;
+        }
+      }
+    } catch {
+      state.textContent = "What each step would have done could not be read. It can be decided all the same; reload the page to try again.";
+    }
+    ladder.removeAttribute("aria-busy");
+  };
+  tokens.addEventListener("change", load);
+  if (ladder.dataset.loaded === undefined) await load();
 }
 
 document.addEventListener("keydown", onKey);
@@ -124,3 +176,4 @@ if (dialog !== null) {
   toggle.addEventListener("change", () => localStorage.setItem(OFF, toggle.checked ? "0" : "1"));
 }
 nameDecision();
+loadForecasts();

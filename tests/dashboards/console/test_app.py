@@ -16,7 +16,7 @@ from gateway.settings import Settings
 from tests.dashboards import seed
 from tests.dashboards.conftest import Person, log_in
 
-PAGES = ("/", "/accounts", "/models", "/snapshots", "/audit")
+PAGES = ("/", "/accounts", "/models", "/snapshots", "/policies", "/audit", "/bulk", "/notifications")
 
 
 @pytest.mark.parametrize("path", ["/login", "/", "/static/console.css", "/nowhere"])
@@ -111,6 +111,14 @@ def test_callers_of_the_api_get_json(stranger: TestClient) -> None:
 
 FORMS: tuple[tuple[str, dict[str, str]], ...] = (
     ("/alerts/{alert}/decide", {"decision": "suspend", "note": "no token"}),
+    ("/alerts/{alert}/assign", {"to": "mara"}),
+    ("/bulk", {"decision": "dismiss", "finding": "other", "note": "no token"}),
+    ("/bulk/assign", {}),
+    ("/bulk/some/undo", {"note": "no token"}),
+    ("/looked", {}),
+    ("/views", {"name": "none", "query": "severity=high"}),
+    ("/views/remove", {"name": "none"}),
+    ("/notifications/some/test", {}),
     ("/alerts/{alert}/reveal", {"reason": "no token here"}),
     ("/accounts/novum-tutors/clear", {"note": "no token"}),
     ("/models/ticket-router@4/promote", {"note": "no token"}),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,12 +17,14 @@ from selenium.webdriver import Chrome, ChromeOptions, ChromeService, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from dashboards.console import response
 from gateway.ledger import alerts, audit, enforcement
 from gateway.ledger.database import Database
 from tests.dashboards import seed
 
 pytestmark = pytest.mark.browser
 
+AXE = Path(__file__).parent.parent / "axe" / "axe.min.js"
 ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1400,900")
 
 
@@ -63,10 +67,11 @@ class Hands:
         self.chrome.switch_to.active_element.send_keys(*keys)
 
     def sees(self, words: str) -> None:
-        """Wait until the page says something."""
+        """Wait until the page says something, and listens to keys."""
         # A page that is replaced while it is read is read again.
         wait = WebDriverWait(self.chrome, 15, ignored_exceptions=[StaleElementReferenceException])
         wait.until(lambda chrome: words in chrome.find_element(By.TAG_NAME, "body").text)
+        wait.until(lambda chrome: chrome.execute_script("return document.readyState") == "complete")
 
     def focus(self) -> Any:
         """Return the focused element."""
@@ -98,8 +103,10 @@ def test_an_alert_is_decided_by_keyboard(
     hands.sees("What leaked")
     hands.type("e")
     assert hands.focus().text == "What leaked"
+    hands.sees("stops 100")
     hands.type("6")
     assert hands.focus().get_attribute("id") == "note"
+    assert chrome.find_element(By.ID, "finding").get_attribute("value") == "harvesting"
     button = chrome.find_element(By.CSS_SELECTOR, "form.decide button")
     assert button.text.startswith("Suspend tallow-research for 7 days")
     hands.type("Five hundred questions, none of them twice.", Keys.CONTROL, Keys.ENTER)
@@ -111,6 +118,111 @@ def test_an_alert_is_decided_by_keyboard(
     hands.type(Keys.NULL, "n")
     hands.sees("kitesurf-labs")
     assert complaints(chrome) == []
+
+
+def test_a_dismissal_asks_what_it_was(hands: Hands, chrome: Chrome) -> None:
+    """`x` leads to the list of findings, whose first letter chooses; then tab leads on to the note."""
+    hands.type("j", Keys.ENTER)
+    hands.sees("What leaked")
+    hands.type("x")
+    assert hands.focus().get_attribute("id") == "finding"
+    hands.type("t")
+    assert hands.focus().get_attribute("value") == "test_traffic"
+    hands.type(Keys.TAB)
+    assert hands.focus().get_attribute("id") == "note"
+    hands.type("Our own load test.", Keys.CONTROL, Keys.ENTER)
+    hands.sees("Dismissed.")
+    hands.sees("test traffic")
+    assert complaints(chrome) == []
+
+
+def test_a_view_is_taken_and_decided_by_keyboard(hands: Hands, chrome: Chrome, database: Database) -> None:
+    """Take an alert of the list, say what was seen, narrow the list, save the view, and decide about all of it."""
+    hands.type("j", "a")
+    hands.sees("you")
+    assert hands.focus().text == "tallow-research", "the focus is where it was"
+    hands.type(Keys.NULL, "v")
+    hands.sees("nothing new since you looked")
+    chrome.get(f"{chrome.current_url.split('?')[0]}?severity=low")
+    hands.type("s")
+    hands.type("quiet ones", Keys.ENTER)
+    hands.sees("Remove the view quiet ones")
+    hands.type("b")
+    hands.sees("Whom it is about")
+    hands.type("d")
+    hands.type("d", Keys.TAB, "t", Keys.TAB, "Our own load test.", Keys.CONTROL, Keys.ENTER)
+    hands.sees("2 alerts stand as it left them")
+    hands.type(Keys.NULL, "c")
+    hands.type("It was no load test.", Keys.ENTER)
+    hands.sees("Taken back for 2 alerts")
+    with database.read() as connection:
+        assert alerts.count_open(connection) == 5
+    assert complaints(chrome) == []
+
+
+def test_a_ladder_that_can_not_be_estimated_says_so(
+    hands: Hands, chrome: Chrome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page stands, says what is missing, and the alert can be decided all the same."""
+
+    def broken(*_arguments: object) -> None:
+        raise OSError("the lake is away")
+
+    monkeypatch.setattr(response, "estimated", broken)
+    hands.type("j", Keys.ENTER)
+    hands.sees("It can be decided all the same")
+    hands.type("6", "Clear enough without.", Keys.CONTROL, Keys.ENTER)
+    hands.sees("Suspended, on every worker within a second.")
+
+
+PAGES = (
+    "/",
+    "/?state=all&severity=high",
+    "/?q=nothing+has+this",
+    "/bulk?severity=low",
+    "/accounts",
+    "/accounts?by=model",
+    "/accounts/novum-tutors",
+    "/models",
+    "/models/ticket-router@4",
+    "/snapshots",
+    f"/snapshots/{seed.SNAPSHOT}",
+    "/policies",
+    "/audit",
+    "/notifications",
+    "/nowhere",
+)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_axe_finds_nothing(hands: Hands, chrome: Chrome, address: str, open_alerts: dict[str, str], theme: str) -> None:
+    """Every page in both themes, an alert with its dialog of keys included: WCAG 2.2 A and AA, no violation."""
+    source = AXE.read_bytes()
+    assert hashlib.sha256(source).hexdigest() in (AXE.parent / "README.md").read_text()
+    features = [{"name": "prefers-color-scheme", "value": theme}]
+    chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+    chrome.set_script_timeout(60)
+    found = []
+    for path in (*PAGES, f"/alerts/{open_alerts['tallow-research']}"):
+        chrome.get(address + path)
+        found += _violations(chrome, path)
+    hands.sees("stops 100")
+    hands.type("?")
+    found += _violations(chrome, "the dialog of keys")
+    chrome.delete_all_cookies()
+    chrome.get(f"{address}/login")
+    found += _violations(chrome, "/login")
+    assert found == []
+
+
+def _violations(chrome: Chrome, path: str) -> list[str]:
+    chrome.execute_script(AXE.read_text())
+    tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+    run = f"axe.run({{runOnly: {tags}}}).then(found => arguments[0](found.violations), error => arguments[0]([error]))"
+    rows = chrome.execute_async_script(run)
+    return [
+        f"{path}: {row.get('id', row)}: {[node['html'][:160] for node in row.get('nodes', [])][:3]}" for row in rows
+    ]
 
 
 def test_prompts_are_revealed_by_keyboard(hands: Hands, chrome: Chrome, database: Database) -> None:
@@ -126,13 +238,14 @@ def test_prompts_are_revealed_by_keyboard(hands: Hands, chrome: Chrome, database
     assert complaints(chrome) == []
 
 
-def test_every_page_loads_without_a_complaint(hands: Hands, chrome: Chrome, address: str) -> None:
+def test_every_page_loads_without_a_complaint(
+    hands: Hands, chrome: Chrome, address: str, open_alerts: dict[str, str]
+) -> None:
     """No script error, no missing file and no violation of the policy anywhere; no page is wider than its window."""
-    paths = ("/accounts", "/accounts/novum-tutors", "/models", "/models/ticket-router@4", "/snapshots")
     for width in (1400, 390):
         metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
         chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-        for path in ("/", *paths, f"/snapshots/{seed.SNAPSHOT}", "/audit"):
+        for path in (*(path for path in PAGES if path != "/nowhere"), f"/alerts/{open_alerts['tallow-research']}"):
             chrome.get(address + path)
             assert chrome.execute_script("return document.documentElement.scrollWidth") <= width, path
     assert complaints(chrome) == []

@@ -9,7 +9,7 @@ import pytest
 
 from dashboards.console import drawing
 from dashboards.console.drawing import Mark
-from dashboards.console.traffic import days_back
+from dashboards.console.figures import days_back
 
 DAYS = days_back(14, date(2026, 11, 24))
 

@@ -199,9 +199,10 @@ def test_a_suspension_by_alert(api: Api) -> None:
     """A decision puts the measure in force for as long as was said, in the operator's name, with an audit row."""
     identifier = open_alert(api)
     assert [row["id"] for row in api.call("GET", "/alerts?state=open")] == [identifier]
-    body = {"decision": "suspend", "note": "collects answers in bulk", "for": "2d"}
+    body = {"decision": "suspend", "note": "collects answers in bulk", "for": "2d", "finding": "reseller"}
     decided = api.call("POST", f"/alerts/{identifier}/decide", body, "bela")
     assert (decided["state"], decided["decision"], decided["operator"]) == ("confirmed", "suspend", "bela")
+    assert (decided["finding"], decided["assignee"], decided["batch"]) == ("reseller", None, None)
     with api.database.read() as connection:
         measure = enforcement.in_force(connection)["org-1"]
     assert (measure.action, measure.alert, measure.until - measure.created) == (

@@ -137,6 +137,10 @@ ROWS: dict[str, Rows] = {
             }
         ],
     },
+    "0009": {
+        "detector_models": [{"id": "m1", "content": b"\x03", "adopted": 23, "operator": "mara", "note": "finds more"}],
+        "canaries": [{"account": "other", "created": 24, "ran": 25, "found": 25, "requests": 117, "seconds": 31.5}],
+    },
 }  # fmt: skip
 
 

@@ -100,13 +100,14 @@ def test_of_a_set_the_others_are_told(database: Database, lake: Lake) -> None:
         for name in ("a", "b"):
             accounts.create(connection, accounts.new(name), "tester")
         alerts.raise_or_update(connection, "a", "high", 0.9, [], {})
-        found = dry_runs.of_step(connection, lake, ["a", "b"], Step("suspend"))
-        alone = dry_runs.of_step(connection, lake, ["b"], Step("suspend"))
+    found = dry_runs.of_step(database, lake, ["a", "b"], Step("suspend"))
+    alone = dry_runs.of_step(database, lake, ["b"], Step("suspend"))
+    with pytest.raises(NotFound):
+        dry_runs.of_step(database, lake, ["nobody"], Step("suspend"))
+    with pytest.raises(InvalidValue):
+        dry_runs.of_step(database, lake, ["a"], Step("cap"))
+    with database.read() as connection:
         assert enforcement.history(connection) == []
-        with pytest.raises(NotFound):
-            dry_runs.of_step(connection, lake, ["nobody"], Step("suspend"))
-        with pytest.raises(InvalidValue):
-            dry_runs.of_step(connection, lake, ["a"], Step("cap"))
     assert (found.total.refused, found.total.others_refused, alone.total.others_refused) == (13, 2, 0)
     assert found.total.sentence() == (
         "Would have stopped 100% of the teacher tokens of the last 7 days (1,400 of 1,400 tokens; 12 of 12 requests to "
@@ -119,7 +120,7 @@ def test_without_traffic_there_is_nothing_to_go_by(database: Database, tmp_path:
     """No lake, or no request: the sentence says so, and no share is made up."""
     with database.write() as connection:
         accounts.create(connection, accounts.new("a"), "tester")
-        found = dry_runs.of_step(connection, Lake(tmp_path / "none"), ["a"], Step("suspend")).total
+    found = dry_runs.of_step(database, Lake(tmp_path / "none"), ["a"], Step("suspend")).total
     assert (found.share, "nothing to go by" in found.sentence()) == (None, True)
 
 
@@ -134,12 +135,14 @@ def test_a_policy_is_played_over_past_alerts(database: Database, lake: Lake) -> 
         alerts.raise_or_update(connection, "b", "low", 0.5, [], {})
         opened = now() - timedelta(hours=3)
         connection.execute(alerts.table.update().values(opened=opened))
-        (found,) = dry_runs.of_policy(connection, lake, policy, now() - timedelta(days=14))
-        assert dry_runs.of_policy(connection, lake, policy, now()) == []
+    (found,) = dry_runs.of_policy(database, lake, policy, now() - timedelta(days=14))
+    assert dry_runs.of_policy(database, lake, policy, now()) == []
+    with database.write() as connection:
         assert enforcement.history(connection) == []
         connection.execute(policies.table.update().values(action="suspend"))
-        with pytest.raises(Forbidden, match="never automatic"):
-            dry_runs.of_policy(connection, lake, policies.get(connection, "p"), now())
+        policy = policies.get(connection, "p")
+    with pytest.raises(Forbidden, match="never automatic"):
+        dry_runs.of_policy(database, lake, policy, now())
     row = found.row()
     assert (row["account"], row["decided"], row["changed"], row["stopped_tokens"]) == ("a", "dismiss", 3, 300)
     assert row["begins"] - row["opened"] == timedelta(hours=1)

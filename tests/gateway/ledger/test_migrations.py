@@ -23,6 +23,7 @@ from gateway.ledger import (
     alerts,
     audit,
     canaries,
+    channels,
     consents,
     control,
     declared_uses,
@@ -32,12 +33,14 @@ from gateway.ledger import (
     holds,
     keys,
     limits,
+    looks,
     marks,
     operators,
     opt_outs,
     policies,
     registry,
     retention,
+    saved_views,
     snapshots,
 )
 from gateway.ledger.database import MIGRATIONS, Database, metadata, newest_version, open_database
@@ -183,7 +186,9 @@ def _check_rows(connection: sa.Connection, version: str) -> None:
     (measure,) = enforcement.in_force(connection).values()
     assert (measure.decision_id, measure.at(measure.created)) == ("e1", "suspend")
     assert policies.every(connection) == []
-    assert (detector_models.in_charge(connection), canaries.every(connection)) == (None, [])
+    model = detector_models.in_charge(connection)
+    found = (model and model.id, [canary.requests for canary in canaries.every(connection)])
+    assert found == ((None, []) if version < "0009" else ("m1", [117]))
     assert opt_outs.every(connection) == (frozenset() if version < "0008" else {("app", "u-17")})
 
 
@@ -222,9 +227,22 @@ def test_migrations_make_the_schema_that_the_code_uses(empty: Database) -> None:
     """Every table, column, index and key that the modules declare is what the migrations build, and nothing else."""
     # Importing a module declares its tables; control brings those of keys, enforcement and the registry.
     assert all(
-        module.__doc__ for module in (control, declared_uses, holds, marks, operators, opt_outs, retention, snapshots)
+        module.__doc__
+        for module in (
+            channels,
+            control,
+            declared_uses,
+            holds,
+            looks,
+            marks,
+            operators,
+            opt_outs,
+            retention,
+            saved_views,
+            snapshots,
+        )
     )
-    assert len(metadata.tables) == 24
+    assert len(metadata.tables) == 28
     empty.migrate()
     with empty.read() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})

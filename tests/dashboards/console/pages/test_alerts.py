@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from dashboards.console import reveals
-from gateway.ledger import accounts, alerts, audit, enforcement, registry
+from gateway.ledger import accounts, alerts, audit, canaries, enforcement, registry
 from gateway.ledger.database import Database
 from gateway.ledger.identifiers import now
 from gateway.ledger.lake import Lake
@@ -70,7 +70,8 @@ def test_a_decision_is_a_measure_and_a_row(
 
 def test_a_dismissal_puts_nothing_in_force(mara: Person, database: Database, open_alerts: dict[str, str]) -> None:
     """Dismissing closes the alert with its reason and leaves the account alone."""
-    mara.send(f"/alerts/{open_alerts['loom-analytics']}/decide", decision="dismiss", note="A quarterly report run.")
+    form = {"decision": "dismiss", "finding": "declared_use", "note": "A quarterly report run."}
+    mara.send(f"/alerts/{open_alerts['loom-analytics']}/decide", **form)
     with database.read() as connection:
         alert = alerts.get(connection, open_alerts["loom-analytics"])
         assert "loom-analytics" not in enforcement.in_force(connection)
@@ -114,7 +115,7 @@ def test_an_alert_is_decided_once(mara: Person, joel: Person, open_alerts: dict[
     """The second of two people learns who was first, and changes nothing."""
     path = f"/alerts/{open_alerts['tallow-research']}/decide"
     mara.send(path, decision="suspend", note="Clear enough.")
-    response = joel.send(path, decision="dismiss", note="Looks fine to me.")
+    response = joel.send(path, decision="dismiss", finding="other", note="Looks fine to me.")
     assert response.status_code == 409
     assert "decided already (suspend by mara)" in response.text.replace("&#39;", "'")
 
@@ -176,12 +177,31 @@ def test_markup_in_names_reasons_and_prompts_stays_text(mara: Person, settings: 
 
 def test_every_step_says_what_it_would_have_done(mara: Person, open_alerts: dict[str, str]) -> None:
     """All six, with a share of the teacher's tokens and the whole arithmetic on hover; a cap is proposed."""
-    page = mara.get(f"/alerts/{open_alerts['tallow-research']}")
+    address = f"/alerts/{open_alerts['tallow-research']}"
+    page, pieces, whole = (mara.get(address + end) for end in ("", "/ladder", "?estimate=1"))
+    assert "stops 100" not in page, "the page waits for the traffic to be read"
     for title in ("Watch", "Strip", "Divert to the student", "Cap the teacher’s tokens", "Suspend"):
         assert f"<b>{title}</b>" in page
-    assert "stops 100" in page
-    assert "Would have stopped 100% of the teacher tokens of the last 7 days" in page
+    for text in (pieces, whole):
+        assert "stops 100" in text
+        assert "Would have stopped 100% of the teacher tokens of the last 7 days" in text
+    assert pieces.count("data-forecast=") == page.count("data-place=") == 6
+    assert _refused_by_a_cap(mara.get(f"{address}/ladder?tokens=1")) > _refused_by_a_cap(pieces) > 0
     assert re.search(r'id="tokens"[^>]*value="[1-9]\d{3,}"', page)
+
+
+def _refused_by_a_cap(pieces: str) -> int:
+    found = re.search(r'data-forecast="cap"[^>]*>[^<]*refuses (\d+) requests', pieces)
+    return int(found[1]) if found else 0
+
+
+def test_examples_that_are_gone_are_said_to_be(mara: Person, database: Database) -> None:
+    """Records that retention has taken out of the lake leave their ids, and the page stands."""
+    with database.write() as connection:
+        alert, _new = alerts.raise_or_update(connection, "papercrane-notes", "low", 0.5, [], {"examples": ["gone"]})
+    page = mara.get(f"/alerts/{alert.id}")
+    assert "not in the lake" in page
+    assert "The detector gave no reason." in page
 
 
 def test_a_cap_is_decided_with_its_number(mara: Person, database: Database, open_alerts: dict[str, str]) -> None:
@@ -225,7 +245,7 @@ def test_an_appeal_opens_the_alert_with_its_words(mara: Person, open_alerts: dic
 def test_a_canarys_alert_is_nobodys_work(mara: Person, database: Database) -> None:
     """It is in no list, whatever its state; the page of its account has it."""
     with database.write() as connection:
-        accounts.create(connection, accounts.new("canary-9"), "test")
+        canaries.ensure(connection, "canary-9", "test")
         alert, _ = alerts.raise_or_update(connection, "canary-9", "medium", 0.5, [], {"canary": True})
         alerts.decide(connection, alert.id, "dismiss", "detector", "an account of our own")
     assert "canary-9" not in mara.get("/?state=dismissed") + mara.get("/?state=all")

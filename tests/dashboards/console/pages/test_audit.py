@@ -23,7 +23,12 @@ def test_the_log_is_narrowed_by_the_address(mara: Person) -> None:
 
 def test_a_row_says_what_was_and_is(mara: Person, open_alerts: dict[str, str]) -> None:
     """Before and after stand beside the reason, and the text of either is searched."""
-    mara.send(f"/alerts/{open_alerts['loom-analytics']}/decide", decision="dismiss", note="Their <i>nightly</i> report")
+    mara.send(
+        f"/alerts/{open_alerts['loom-analytics']}/decide",
+        decision="dismiss",
+        finding="other",
+        note="Their <i>nightly</i> report",
+    )
     page = mara.get("/audit?q=dismissed")
     assert "state open → dismissed" in page
     assert "“Their &lt;i&gt;nightly&lt;/i&gt; report”" in page
