@@ -115,7 +115,7 @@ class Alerting:
             )
             if alert.of_canary:
                 alerts.decide(connection, alert.id, "dismiss", ACTOR, CANARY_FOUND)
-        self._written[assessment.account] = _Written(self._clock(), found["leaked_tokens"], score)
+        self._written[assessment.account] = _Written(self._clock(), found["leaked_tokens"], assessment.score)
         if new:
             logger.info("raised an alert", extra={"account": alert.account, "severity": severity, "alert": alert.id})
         return alert if new else None

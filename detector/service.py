@@ -86,7 +86,7 @@ class Metrics:
             registry=self.registry,
         )
         self.account_days = Gauge(
-            "spiritsafe_detector_compared_account_days",
+            "spiritsafe_detector_compared_looks",
             "Active days of accounts on which the model in charge and the one in the shadow were compared",
             registry=self.registry,
         )

@@ -116,7 +116,7 @@ def test_only_the_model_in_charge_raises_alerts(settings: Settings, database: Da
     sample = service.metrics.registry.get_sample_value
     flagged = {by: sample("spiritsafe_detector_compared_accounts", {"by": by}) for by in ("both", "charge", "shadow")}
     assert flagged == {"both": 1.0, "charge": 0.0, "shadow": 1.0}
-    assert sample("spiritsafe_detector_compared_account_days") == FIRST_DAYS  # of the chat app; the third is open
+    assert sample("spiritsafe_detector_compared_looks") == FIRST_DAYS  # of the chat app; the third is open
     shadow = {"role": "shadow", "model": service.watch.shadow.model.id if service.watch.shadow else ""}
     assert sample("spiritsafe_detector_model_info", shadow) == 1.0
 

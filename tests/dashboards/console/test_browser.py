@@ -69,7 +69,7 @@ class Hands:
     def sees(self, words: str) -> None:
         """Wait until the page says something, and listens to keys."""
         # A page that is replaced while it is read is read again.
-        wait = WebDriverWait(self.chrome, 15, ignored_exceptions=[StaleElementReferenceException])
+        wait = WebDriverWait(self.chrome, 45, ignored_exceptions=[StaleElementReferenceException])
         wait.until(lambda chrome: words in chrome.find_element(By.TAG_NAME, "body").text)
         wait.until(lambda chrome: chrome.execute_script("return document.readyState") == "complete")
 

@@ -19,18 +19,23 @@ from gateway.ledger import (
     alerts,
     audit,
     backup,
+    canaries,
+    channels,
     consents,
     declared_uses,
+    detector_models,
     drains,
     erasures,
     holds,
     keys,
     limits,
+    looks,
     marks,
     opt_outs,
     policies,
     registry,
     retention,
+    saved_views,
     secret,
     snapshots,
 )
@@ -75,6 +80,12 @@ def furnish(database: Database, settings: Settings) -> None:
         alerts.appeal(connection, alert.id, "mara", "they wrote that it is an evaluation")
         erasure = erasures.begin(connection, "app", "withdrawal", "mara")
         marks.put(connection, marks.Mark(erasure.id, "snapshot", "ab" * 32, 1))
+        canaries.ensure(connection, "canary", "mara")
+        old, new = (detector_models.DetectorModel(name, name.encode()) for name in ("old", "new"))
+        detector_models.adopt(connection, new, old, "mara", "compared for a month", {})
+        saved_views.save(connection, "mara", "mine", "assignee=mara")
+        looks.note(connection, "mara")
+        channels.begin(connection, "slack")
 
 
 def stored(database: Database) -> Tables:
