@@ -69,7 +69,7 @@ class Hands:
     def sees(self, words: str) -> None:
         """Wait until the page says something, and listens to keys."""
         # A page that is replaced while it is read is read again.
-        wait = WebDriverWait(self.chrome, 45, ignored_exceptions=[StaleElementReferenceException])
+        wait = WebDriverWait(self.chrome, 15, ignored_exceptions=[StaleElementReferenceException])
         wait.until(lambda chrome: words in chrome.find_element(By.TAG_NAME, "body").text)
         wait.until(lambda chrome: chrome.execute_script("return document.readyState") == "complete")
 
@@ -83,6 +83,8 @@ def hands(chrome: Chrome, address: str) -> Hands:
     """Log mara in by keyboard; the name has the focus, tab leads to the password."""
     chrome.get(f"{address}/")
     hands = Hands(chrome)
+    # The browser gives the focus a frame after it says that the page is loaded; keys before it are lost.
+    WebDriverWait(chrome, 10).until(lambda _: hands.focus().get_attribute("name") == "name")
     hands.type("mara", Keys.TAB, seed.PASSWORD, Keys.ENTER)
     hands.sees("Logged in as mara")
     return hands
