@@ -178,7 +178,7 @@ class Bucket:
         """Return whether a commit that was refused is our own: an answer that was lost has it sent again."""
         return token.encode() in (self.read(f"traffic/_delta_log/{version:020d}.json") or b"")
 
-    def commit(self, version: int, entry: bytes) -> bool:
+    def claim(self, version: int, entry: bytes) -> bool:
         """Put the entry where none is."""
         return self._put_if_absent(f"traffic/_delta_log/{version:020d}.json", entry)
 

@@ -85,9 +85,9 @@ class Folder:
         """Nobody else commits here, so no commit is in doubt."""
         return False
 
-    def commit(self, version: int, entry: bytes) -> bool:
+    def claim(self, version: int, entry: bytes) -> bool:
         """Nobody else merges here: there is nothing to claim."""
-        raise NotImplementedError("only a place that machines share has commits of ours alone")
+        return True
 
     def begin_log(self, version: int) -> None:
         """Unlink what is older than the version's checkpoint."""

@@ -337,8 +337,6 @@ class Lake:
         Delta commits a merge of files after one of the same files, as both leave the rows as they are; the rows would
         then be there twice. What it refuses is any commit that began before the table's properties were changed.
         """
-        if not self.storage.is_shared:
-            return
         # Delta's own way to set a property holds all of Python while it waits for the store.
         known = table.metadata()
         entry = {
@@ -352,7 +350,7 @@ class Lake:
             "configuration": {**known.configuration, _REWRITER: uuid.uuid4().hex},
         }
         version = table.version() + 1
-        if not self.storage.commit(version, json.dumps({"metaData": entry}).encode()):
+        if not self.storage.claim(version, json.dumps({"metaData": entry}).encode()):
             raise CommitFailedError(f"version {version} is somebody else's")
         table.update_incremental()
 

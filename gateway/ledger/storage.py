@@ -79,8 +79,11 @@ class Storage(Protocol):
         """Return whether the commit of that version carries the token."""
         ...
 
-    def commit(self, version: int, entry: bytes) -> bool:
-        """Commit a version with that entry of the log alone; False where somebody else's commit has it."""
+    def claim(self, version: int, entry: bytes) -> bool:
+        """Have other machines' merges refused by a commit of that entry; False where somebody else's commit was first.
+
+        A place that one machine has for itself commits nothing.
+        """
         ...
 
     def begin_log(self, version: int) -> None:
