@@ -31,9 +31,7 @@ from gateway.ledger.traffic import to_table
 
 BLOCK_REQUESTS = 20_000
 SEEDS = (111, 112)  # of the shipped model
-SIZE = Size(
-    1_200, 2, 20_000
-)  # of a month: campaigns as large as in the evaluation, or the trees learn small ones alone
+SIZE = Size(1_200, 2, 20_000)  # of a month: with campaigns as large as the evaluation has
 SHIPPED = Recipe()
 NOT_LEARNT_FROM = frozenset({"dolly", "sgd"})  # CC-BY-SA
 Progress = Callable[[str, int, int], None]
